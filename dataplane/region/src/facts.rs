@@ -1,0 +1,518 @@
+//! The facts file: what the dataplane reports.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::addressing::NETWORKS_V6_MAX;
+use crate::host::{Dir, HostId, HostLine, LineTotals, Traits};
+use crate::layout::{Capacities, PORTS_MAX, Planner, Section, WORKERS_MAX};
+use crate::map::{Mapping, PageKind, RegionError, WriterLock, shared_struct};
+use crate::touched::{Touched, sizes};
+use crate::verdict::{Class, Side, Verdict};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"CORDONfa");
+/// Slots that an IPv6 look-up visits before it gives up.
+const PROBES: usize = 16;
+
+shared_struct! {
+    /// Start of the file. Written by housekeeping; read by control.
+    pub struct FactsHeader {
+        magic: AtomicU64,
+        layout_hash: AtomicU64,
+        hosts_v4: AtomicU64,
+        hosts_v6: AtomicU64,
+        workers: AtomicU64,
+        /// Differs between any two lives of the dataplane: nanoseconds since 1970 at its start.
+        pub incarnation: AtomicU64,
+        /// Process id.
+        pub pid: AtomicU64,
+        /// Ticks of the TSC in a second.
+        pub tsc_hz: AtomicU64,
+        /// Counts up at every round of housekeeping.
+        pub housekeeping_rounds: AtomicU64,
+        /// 1 while the operator's `bypass` file exists.
+        pub bypass_direct: AtomicU64,
+        /// 0 starting (no packet yet), 1 forwarding, 2 stopping.
+        pub phase: AtomicU64,
+        /// Ports in use, at most [`PORTS_MAX`].
+        pub ports: AtomicU64,
+        /// Requests for IPv6 hosts that housekeeping has answered, counted as control counts them.
+        pub v6_requests_done: AtomicU64,
+        /// Hosts inserted for each IPv6 network, by [`crate::addressing::NetworkV6::slot`]; written by workers and housekeeping.
+        v6_used: [AtomicU64; NETWORKS_V6_MAX],
+    }
+}
+
+shared_struct! {
+    /// One port. Written by housekeeping; read by control.
+    #[repr(align(64))]
+    pub struct PortCell {
+        /// Index of its wire in the configuration.
+        pub wire: AtomicU64,
+        /// [`Side`] as a number.
+        pub side: AtomicU64,
+        /// 1 while the link is up.
+        pub link_up: AtomicU64,
+        /// Mbit/s, 0 unknown.
+        pub speed_mbps: AtomicU64,
+        /// 1 while this side is held down because the other side's link is down.
+        pub held_down: AtomicU64,
+        /// Packets the port has received.
+        pub ipackets: AtomicU64,
+        /// Packets the port has sent.
+        pub opackets: AtomicU64,
+        /// Bytes received.
+        pub ibytes: AtomicU64,
+        /// Bytes sent.
+        pub obytes: AtomicU64,
+        /// Packets the NIC dropped because its receive queue was full.
+        pub imissed: AtomicU64,
+        /// Packets received with errors.
+        pub ierrors: AtomicU64,
+        /// Packets that failed to be sent.
+        pub oerrors: AtomicU64,
+        /// Times no buffer was free.
+        pub rx_nombuf: AtomicU64,
+        /// DPDK port number.
+        pub port_id: AtomicU64,
+        /// Times the link changed.
+        pub link_changes: AtomicU64,
+        /// NUMA node plus 1, 0 unknown.
+        pub numa: AtomicU64,
+    }
+}
+
+shared_struct! {
+    /// Counters of one side of a worker.
+    pub struct SideCounters {
+        /// Packets received.
+        pub rx_packets: AtomicU64,
+        /// Bytes received, without FCS.
+        pub rx_bytes: AtomicU64,
+        /// Packets by what became of them, by [`Verdict`].
+        pub verdict_packets: [AtomicU64; Verdict::COUNT],
+        /// Bytes by what became of them.
+        pub verdict_bytes: [AtomicU64; Verdict::COUNT],
+        /// Packets by what they were, by [`Class`].
+        pub class_packets: [AtomicU64; Class::COUNT],
+        /// Packets in VLAN or QinQ tags.
+        pub tagged: AtomicU64,
+        /// IP packets whose own side's address is in no internal network (inside: source, outside: destination).
+        pub foreign: AtomicU64,
+        /// Packets that entered outside with an internal source.
+        pub internal_source_outside: AtomicU64,
+        /// Packets of IPv6 hosts for which the table had no slot, or their network no quota left.
+        pub no_slot: AtomicU64,
+    }
+}
+
+shared_struct! {
+    /// One worker. Written by this worker, once a burst or once a packet; read by control and housekeeping.
+    #[repr(align(64))]
+    pub struct WorkerCounters {
+        /// Polls of all its queues, empty ones included.
+        pub polls: AtomicU64,
+        /// Polls that brought packets.
+        pub busy_polls: AtomicU64,
+        /// TSC cycles spent in polls that brought packets.
+        pub busy_cycles: AtomicU64,
+        /// TSC at the last poll.
+        pub last_tsc: AtomicU64,
+        /// The addressing version this worker works with.
+        pub seen_addressing: AtomicU64,
+        /// The lock-list version this worker works with.
+        pub seen_locks: AtomicU64,
+        /// The tick into whose bitmap this worker writes.
+        pub seen_tick: AtomicU64,
+        /// 1 while locks are enforced: policy is there and bypass is off.
+        pub enforcing: AtomicU64,
+        /// Core number plus 1.
+        pub core: AtomicU64,
+        spare: [AtomicU64; 7],
+        /// By [`Side`].
+        pub sides: [SideCounters; 2],
+    }
+}
+
+shared_struct! {
+    /// An IPv6 host. `hi` is set by compare-and-swap, then `lo`; never changed again. Written by workers and housekeeping.
+    pub struct SlotV6 {
+        hi: AtomicU64,
+        /// Lower half plus 1, so that 0 means free.
+        lo: AtomicU64,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    capacities: Capacities,
+    ports: Section,
+    workers: Section,
+    lines: Section,
+    touched_words: Section,
+    touched_summary: Section,
+    slots_v6: Section,
+    size: usize,
+    hash: u64,
+}
+
+impl Layout {
+    fn new(capacities: Capacities) -> Layout {
+        let workers = (capacities.workers as usize).min(WORKERS_MAX);
+        let hosts = capacities.hosts() as usize;
+        let (words, summary) = sizes(capacities.hosts());
+        let mut p = Planner::new("facts", size_of::<FactsHeader>());
+        let ports = p.table::<PortCell>(PORTS_MAX);
+        let counters = p.table::<WorkerCounters>(workers);
+        let lines = p.table::<HostLine>(workers * hosts * 2);
+        // Rounded to whole cache lines for each worker and parity, so that no line has two writers.
+        let touched_words = p.table::<AtomicU64>(workers * 2 * words.next_multiple_of(8));
+        let touched_summary = p.table::<AtomicU64>(workers * 2 * summary.next_multiple_of(8));
+        let slots_v6 = p.table::<SlotV6>(capacities.hosts_v6 as usize);
+        let (size, hash) = p.finish();
+        Layout {
+            capacities,
+            ports,
+            workers: counters,
+            lines,
+            touched_words,
+            touched_summary,
+            slots_v6,
+            size,
+            hash,
+        }
+    }
+}
+
+/// The facts file, mapped.
+#[derive(Debug)]
+pub struct Facts {
+    map: Mapping,
+    layout: Layout,
+    /// Held by the writer.
+    _lock: Option<WriterLock>,
+}
+
+/// The file's name in the tables directory.
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join("facts")
+}
+
+impl Facts {
+    /// Makes a new facts file in `dir`, replacing that of an earlier life. Refuses while another writer lives.
+    pub fn create(dir: &Path, capacities: Capacities, incarnation: u64) -> Result<Facts, RegionError> {
+        let path = path(dir);
+        let lock = WriterLock::acquire(&path)?;
+        let layout = Layout::new(capacities);
+        let (map, fresh) = Mapping::create(&path, layout.size)?;
+        let facts = Facts { map, layout, _lock: Some(lock) };
+        facts.initialise(incarnation);
+        Mapping::publish(&fresh, &path)?;
+        Ok(facts)
+    }
+
+    /// Facts in memory of this process, for replay, benches and tests.
+    pub fn anonymous(capacities: Capacities) -> Result<Facts, RegionError> {
+        let layout = Layout::new(capacities);
+        let facts = Facts { map: Mapping::anonymous(layout.size)?, layout, _lock: None };
+        facts.initialise(1);
+        Ok(facts)
+    }
+
+    fn initialise(&self, incarnation: u64) {
+        let h = self.header();
+        h.layout_hash.store(self.layout.hash, Relaxed);
+        h.hosts_v4.store(u64::from(self.layout.capacities.hosts_v4), Relaxed);
+        h.hosts_v6.store(u64::from(self.layout.capacities.hosts_v6), Relaxed);
+        h.workers.store(u64::from(self.layout.capacities.workers), Relaxed);
+        h.incarnation.store(incarnation, Relaxed);
+        h.pid.store(u64::from(std::process::id()), Relaxed);
+        h.magic.store(MAGIC, Release);
+    }
+
+    /// Maps the facts of a running or past dataplane for reading. Table sizes come from the file, bounded.
+    pub fn open(dir: &Path) -> Result<Facts, RegionError> {
+        let path = path(dir);
+        let map = Mapping::open(&path, false)?;
+        let mismatch =
+            |what, found, expected| RegionError::Mismatch { path: path.clone(), what, found, expected };
+        if map.len() < size_of::<FactsHeader>() {
+            return Err(mismatch("length", map.len() as u64, size_of::<FactsHeader>() as u64));
+        }
+        let h = map.header::<FactsHeader>();
+        let magic = h.magic.load(Acquire);
+        if magic != MAGIC {
+            return Err(mismatch("magic number", magic, MAGIC));
+        }
+        let bounded = |c: &AtomicU64, max: u32| u32::try_from(c.load(Relaxed)).unwrap_or(0).min(max);
+        let capacities = Capacities {
+            workers: bounded(&h.workers, u32::try_from(WORKERS_MAX).unwrap_or(64)),
+            hosts_v4: bounded(&h.hosts_v4, 1 << 26),
+            hosts_v6: bounded(&h.hosts_v6, 1 << 26),
+            locks: 0,
+        };
+        let layout = Layout::new(capacities);
+        let found = h.layout_hash.load(Relaxed);
+        if found != layout.hash {
+            return Err(mismatch("layout hash", found, layout.hash));
+        }
+        if map.len() < layout.size {
+            return Err(mismatch("length", map.len() as u64, layout.size as u64));
+        }
+        Ok(Facts { map, layout, _lock: None })
+    }
+
+    /// Whether the file under this name is still the one mapped here.
+    pub fn is_current(&self, dir: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path(dir)).is_ok_and(|m| m.ino() == self.map.inode())
+    }
+
+    /// The process that writes the facts in `dir`, when one lives.
+    pub fn writer(dir: &Path) -> Option<i32> {
+        WriterLock::holder(&path(dir))
+    }
+
+    /// Sizes of the tables.
+    pub fn capacities(&self) -> Capacities {
+        self.layout.capacities
+    }
+
+    /// Start of the file.
+    #[inline]
+    pub fn header(&self) -> &FactsHeader {
+        self.map.header()
+    }
+
+    /// The pages behind the tables.
+    pub fn page_kind(&self) -> PageKind {
+        self.map.page_kind()
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Ports, [`PORTS_MAX`] of them; the header says how many are in use.
+    pub fn ports(&self) -> &[PortCell] {
+        self.map.table(self.layout.ports)
+    }
+
+    /// Workers.
+    #[inline]
+    pub fn workers(&self) -> &[WorkerCounters] {
+        self.map.table(self.layout.workers)
+    }
+
+    /// All lines of a worker, two a host.
+    #[inline]
+    pub fn lines(&self, worker: usize) -> &[HostLine] {
+        let n = self.layout.capacities.hosts() as usize * 2;
+        self.map.table::<HostLine>(self.layout.lines).get(worker * n..(worker + 1) * n).unwrap_or(&[])
+    }
+
+    /// The bitmap of a worker for the ticks of a parity.
+    #[inline]
+    pub fn touched(&self, worker: usize, tick: u64) -> Touched<'_> {
+        let (words, summary) = sizes(self.layout.capacities.hosts());
+        let (words, summary) = (words.next_multiple_of(8), summary.next_multiple_of(8));
+        let i = worker * 2 + usize::from(tick % 2 == 1);
+        let w: &[AtomicU64] = self.map.table(self.layout.touched_words);
+        let s: &[AtomicU64] = self.map.table(self.layout.touched_summary);
+        Touched::new(
+            w.get(i * words..(i + 1) * words).unwrap_or(&[]),
+            s.get(i * summary..(i + 1) * summary).unwrap_or(&[]),
+        )
+    }
+
+    /// Sum of all workers' lines of a host in a direction.
+    pub fn totals(&self, host: HostId, dir: Dir) -> LineTotals {
+        let workers = self.layout.capacities.workers as usize;
+        (0..workers)
+            .filter_map(|w| self.lines(w).get(host.line(dir)))
+            .fold(LineTotals::default(), |sum, l| sum.plus(&l.read()))
+    }
+
+    /// Turns a worker to a new tick: clears the bitmap it will write from now on, then reports the tick as seen.
+    /// Only the worker itself calls this.
+    pub fn turn_to_tick(&self, worker: usize, tick: u64) {
+        if let Some(w) = self.workers().get(worker) {
+            self.touched(worker, tick).clear();
+            w.seen_tick.store(tick, Release);
+        }
+    }
+
+    /// What one worker writes, with everything resolved that stays the same.
+    pub fn writer_for(&self, worker: usize) -> WorkerFacts<'_> {
+        WorkerFacts { lines: self.lines(worker), facts: self, worker }
+    }
+
+    // ---- IPv6 hosts ----
+
+    fn slots(&self) -> &[SlotV6] {
+        self.map.table(self.layout.slots_v6)
+    }
+
+    fn id_of_slot(&self, slot: usize) -> HostId {
+        HostId(self.layout.capacities.hosts_v4.wrapping_add(u32::try_from(slot).unwrap_or(0)))
+    }
+
+    /// The slots that `key` may stand in, in order.
+    #[inline]
+    fn probe(&self, key: u128, hash_key: [u64; 2]) -> impl Iterator<Item = (usize, &SlotV6)> {
+        let slots = self.slots();
+        let mask = slots.len().wrapping_sub(1);
+        let start = usize::try_from(keyed_hash(key, hash_key) & u64::from(u32::MAX)).unwrap_or(0);
+        (0..PROBES.min(slots.len())).filter_map(move |i| {
+            let at = (start + i) & mask;
+            slots.get(at).map(|s| (at, s))
+        })
+    }
+
+    /// Asks the cache for the line in which `key` most likely stands.
+    #[inline]
+    pub fn prefetch_v6(&self, key: u128, hash_key: [u64; 2]) {
+        if let Some((_, slot)) = self.probe(key, hash_key).next() {
+            crate::map::prefetch(slot);
+        }
+    }
+
+    /// The host of an IPv6 key (the address's first bits, the rest zero).
+    #[inline]
+    pub fn find_v6(&self, key: u128, hash_key: [u64; 2]) -> Option<HostId> {
+        let (hi, lo) = split(key)?;
+        for (at, s) in self.probe(key, hash_key) {
+            let h = s.hi.load(Acquire);
+            if h == 0 {
+                return None;
+            }
+            if h == hi && s.lo.load(Acquire) == lo {
+                return Some(self.id_of_slot(at));
+            }
+        }
+        None
+    }
+
+    /// Finds or inserts an IPv6 key, within its network's quota. Called by workers, housekeeping and replay.
+    ///
+    /// Two workers may insert at once: the first compare-and-swap takes a slot for an upper half, the second for the
+    /// lower one; whoever loses one goes on to the next slot, so that a key stands in one slot only.
+    pub fn insert_v6(&self, key: u128, hash_key: [u64; 2], quota: u32, network_slot: u32) -> Option<HostId> {
+        if let Some(id) = self.find_v6(key, hash_key) {
+            return Some(id);
+        }
+        let (hi, lo) = split(key)?;
+        let used = &self.header().v6_used[network_slot as usize % NETWORKS_V6_MAX];
+        if used.load(Relaxed) >= u64::from(quota) {
+            return None;
+        }
+        for (at, s) in self.probe(key, hash_key) {
+            let h = match s.hi.compare_exchange(0, hi, Release, Acquire) {
+                Ok(_) => hi,
+                Err(h) => h,
+            };
+            if h != hi {
+                continue;
+            }
+            match s.lo.compare_exchange(0, lo, Release, Acquire) {
+                Ok(_) => {
+                    used.fetch_add(1, Relaxed);
+                    return Some(self.id_of_slot(at));
+                }
+                Err(l) if l == lo => return Some(self.id_of_slot(at)),
+                Err(_) => {}
+            }
+        }
+        None
+    }
+
+    /// The key in the slot of an IPv6 host.
+    pub fn key_v6(&self, host: HostId) -> Option<u128> {
+        let slot = host.0.checked_sub(self.layout.capacities.hosts_v4)?;
+        let s = self.slots().get(slot as usize)?;
+        let (hi, lo) = (s.hi.load(Acquire), s.lo.load(Acquire));
+        (hi != 0 && lo != 0).then(|| u128::from(hi) << 64 | u128::from(lo - 1))
+    }
+
+    /// IPv6 hosts inserted so far.
+    pub fn hosts_v6_used(&self) -> u64 {
+        self.header().v6_used.iter().map(|u| u.load(Relaxed)).sum()
+    }
+}
+
+/// Upper half and lower half plus one; `None` for keys that are no host (`::/64`, and a lower half of all ones).
+#[inline]
+fn split(key: u128) -> Option<(u64, u64)> {
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a 128-bit number")]
+    let (hi, lo) = ((key >> 64) as u64, key as u64);
+    (hi != 0).then_some(())?;
+    Some((hi, lo.checked_add(1)?))
+}
+
+/// Folded multiplication under a secret key: an outsider who does not know it cannot aim at one bucket.
+#[inline]
+pub fn keyed_hash(key: u128, hash_key: [u64; 2]) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a 128-bit number")]
+    let fold = |a: u64, b: u64| {
+        let p = u128::from(a) * u128::from(b);
+        (p >> 64) as u64 ^ p as u64
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a 128-bit number")]
+    let (hi, lo) = ((key >> 64) as u64, key as u64);
+    fold(fold(hi ^ hash_key[0], lo ^ hash_key[1] ^ 0x9e37_79b9_7f4a_7c15) ^ hash_key[1], hash_key[0] | 1)
+}
+
+/// The part of facts that one worker writes.
+#[derive(Clone, Copy)]
+pub struct WorkerFacts<'a> {
+    lines: &'a [HostLine],
+    /// The whole file, for IPv6 hosts and counters.
+    pub facts: &'a Facts,
+    /// Which worker.
+    pub worker: usize,
+}
+
+impl<'a> WorkerFacts<'a> {
+    /// The line of a host; `None` when the id is beyond the tables.
+    #[inline(always)]
+    pub fn line(&self, host: HostId, dir: Dir) -> Option<&'a HostLine> {
+        self.lines.get(host.line(dir))
+    }
+
+    /// Counts one packet on `line`, which must be this worker's own.
+    #[inline(always)]
+    pub fn count(&self, line: &HostLine, bytes: u32, traits: Traits, dropped: bool) {
+        line.count(bytes, traits, dropped);
+    }
+
+    /// Marks a host as touched in this tick's bitmap.
+    #[inline(always)]
+    pub fn mark(&self, touched: &Touched<'_>, host: HostId) {
+        touched.mark(host);
+    }
+
+    /// This worker's counters.
+    #[inline]
+    pub fn counters(&self) -> Option<&'a WorkerCounters> {
+        self.facts.workers().get(self.worker)
+    }
+}
+
+/// Adds to a counter that has one writer: compiles to a plain addition.
+#[inline(always)]
+pub fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+impl WorkerCounters {
+    /// Counters of a side.
+    #[inline]
+    pub fn side(&self, side: Side) -> &SideCounters {
+        &self.sides[side.index()]
+    }
+}
+const _: () = assert!(size_of::<WorkerCounters>() % 64 == 0 && size_of::<PortCell>() % 64 == 0);

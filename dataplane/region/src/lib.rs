@@ -1,0 +1,29 @@
+//! Two files in shared memory, each with one writer.
+//!
+//! | file | writer | readers | holds |
+//! |---|---|---|---|
+//! | `facts` | `cordon-dataplane` | `cordond`, `cordon` | counters, host lines, touched bits, IPv6 hosts, ports |
+//! | `policy` | `cordond` | `cordon-dataplane` | addressing, lock list, host flags, exceptions, ticks |
+//!
+//! Everything in them is an atomic: a reader sees old or new values, never undefined behaviour. A reader maps its
+//! file read-only and bounds every index it reads, so a scribbled file gives wrong numbers and never a crash.
+//! Unsafe code lives in [`map`] alone.
+
+pub mod addr;
+pub mod addressing;
+pub mod facts;
+pub mod host;
+pub mod layout;
+pub mod locks;
+pub mod map;
+pub mod policy;
+pub mod touched;
+pub mod verdict;
+
+pub use addr::Addr;
+pub use facts::{Facts, WorkerCounters};
+pub use host::{Dir, HostFlags, HostId, HostLine, LineTotals, Traits};
+pub use layout::Capacities;
+pub use map::{PageKind, RegionError, prefetch};
+pub use policy::Policy;
+pub use verdict::{Class, Side, Verdict};
