@@ -515,4 +515,5 @@ impl WorkerCounters {
         &self.sides[side.index()]
     }
 }
-const _: () = assert!(size_of::<WorkerCounters>() % 64 == 0 && size_of::<PortCell>() % 64 == 0);
+const _: () =
+    assert!(size_of::<WorkerCounters>().is_multiple_of(64) && size_of::<PortCell>().is_multiple_of(64));

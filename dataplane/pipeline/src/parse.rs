@@ -1,0 +1,227 @@
+//! Headers: checked once, after which nothing fails.
+//!
+//! Ethernet, VLAN and QinQ tags (802.1Q, 802.1ad, and the older 0x9100) are looked through; tunnels are not: the
+//! outer addresses count. IPv4 with options and fragments (RFC 791), IPv6 with a bounded chain of extension headers
+//! (RFC 8200), and of TCP, UDP and ICMP as much as counting needs.
+
+use region::host::SMALL_FRAME_BYTES;
+use region::{Class, Traits};
+
+/// Tags that are looked through; more make a frame non-IP.
+pub const TAGS_MAX: usize = 4;
+/// IPv6 extension headers that are walked; a longer chain counts as protocol `other`.
+pub const EXTENSION_HEADERS_MAX: usize = 8;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// What a frame's headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// Source address; IPv4 in the low 32 bits. Zero when the frame is not IP.
+    pub source: u128,
+    /// Destination address.
+    pub destination: u128,
+    /// What it is.
+    pub class: Class,
+    /// What it adds to a host line.
+    pub traits: Traits,
+    /// Whether it carried VLAN tags.
+    pub tagged: bool,
+}
+
+impl Parsed {
+    const fn other(class: Class, tagged: bool) -> Parsed {
+        Parsed { source: 0, destination: 0, class, traits: Traits(0), tagged }
+    }
+}
+
+impl Default for Parsed {
+    fn default() -> Self {
+        Parsed::other(Class::NonIp, false)
+    }
+}
+
+#[inline(always)]
+fn be16(b: &[u8; 2]) -> u16 {
+    u16::from_be_bytes(*b)
+}
+
+/// Parses a frame of `length` bytes of which `bytes` are at hand.
+#[inline(always)]
+pub fn parse(bytes: &[u8], length: u32) -> Parsed {
+    let Some((ethernet, mut rest)) = bytes.split_first_chunk::<14>() else {
+        return Parsed::other(Class::Malformed, false);
+    };
+    let mut ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
+    let mut tagged = false;
+    if is_tag(ethertype) {
+        tagged = true;
+        let mut tags = 0;
+        while is_tag(ethertype) && tags < TAGS_MAX {
+            let Some((tag, inner)) = rest.split_first_chunk::<4>() else {
+                return Parsed::other(Class::NonIp, true);
+            };
+            ethertype = u16::from_be_bytes([tag[2], tag[3]]);
+            rest = inner;
+            tags += 1;
+        }
+    }
+    let small = if length <= SMALL_FRAME_BYTES { Traits::SMALL } else { 0 };
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(rest, small, tagged),
+        ETHERTYPE_IPV6 => ipv6(rest, small, tagged),
+        ETHERTYPE_ARP => Parsed::other(Class::Arp, tagged),
+        _ => Parsed::other(Class::NonIp, tagged),
+    }
+}
+
+#[inline(always)]
+fn is_tag(ethertype: u16) -> bool {
+    matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
+}
+
+#[inline(always)]
+fn ipv4(ip: &[u8], small: u16, tagged: bool) -> Parsed {
+    let Some((h, _)) = ip.split_first_chunk::<20>() else {
+        return Parsed::other(Class::Malformed, tagged);
+    };
+    let header = usize::from(h[0] & 0x0f) * 4;
+    let total = usize::from(u16::from_be_bytes([h[2], h[3]]));
+    if h[0] >> 4 != 4 || header < 20 || header > ip.len() || total < header {
+        return Parsed::other(Class::Malformed, tagged);
+    }
+    let fragment = be16(&[h[6], h[7]]);
+    let more = fragment & 0x2000 != 0;
+    let offset = fragment & 0x1fff;
+    // Padding behind the packet is no part of it; a total length beyond the frame is a cut capture.
+    let payload = &ip[header..total.min(ip.len())];
+    let mut traits = small | transport(h[9], ICMP, offset == 0, payload);
+    if more || offset != 0 {
+        traits |= Traits::FRAGMENT;
+    }
+    Parsed {
+        source: u128::from(u32::from_be_bytes([h[12], h[13], h[14], h[15]])),
+        destination: u128::from(u32::from_be_bytes([h[16], h[17], h[18], h[19]])),
+        class: Class::Ipv4,
+        traits: Traits(traits),
+        tagged,
+    }
+}
+
+#[inline(always)]
+fn ipv6(ip: &[u8], small: u16, tagged: bool) -> Parsed {
+    let Some((h, mut rest)) = ip.split_first_chunk::<40>() else {
+        return Parsed::other(Class::Malformed, tagged);
+    };
+    if h[0] >> 4 != 6 {
+        return Parsed::other(Class::Malformed, tagged);
+    }
+    let payload = usize::from(u16::from_be_bytes([h[4], h[5]]));
+    // A payload length of zero belongs to a jumbogram (RFC 2675), or to no payload at all: take the frame's end.
+    if payload != 0 && payload < rest.len() {
+        rest = &rest[..payload];
+    }
+    let (protocol, first, traits, rest) = extension_headers(h[6], rest);
+    let (source, destination) = {
+        let mut s = [0; 16];
+        let mut d = [0; 16];
+        s.copy_from_slice(&h[8..24]);
+        d.copy_from_slice(&h[24..40]);
+        (u128::from_be_bytes(s), u128::from_be_bytes(d))
+    };
+    let traits = small | traits | transport(protocol, ICMPV6, first, rest);
+    Parsed { source, destination, class: Class::Ipv6, traits: Traits(traits), tagged }
+}
+
+/// Walks hop-by-hop options (0), routing (43), fragment (44), authentication (51), destination options (60), mobility
+/// (135), HIP (139) and Shim6 (140). Returns the protocol behind them, whether its header is here (not so in later
+/// fragments), traits, and what follows. A chain that is cut or too long ends in protocol 59 (no next header).
+#[inline(always)]
+fn extension_headers(mut next: u8, mut rest: &[u8]) -> (u8, bool, u16, &[u8]) {
+    const NONE: u8 = 59;
+    let mut traits = 0;
+    for _ in 0..=EXTENSION_HEADERS_MAX {
+        let length = match next {
+            0 | 43 | 60 | 135 | 139 | 140 => match rest.get(1) {
+                Some(l) => usize::from(*l) * 8 + 8,
+                None => return (NONE, false, traits, &[]),
+            },
+            // RFC 4302 section 2.2: in 32-bit words, minus 2.
+            51 => match rest.get(1) {
+                Some(l) => usize::from(*l) * 4 + 8,
+                None => return (NONE, false, traits, &[]),
+            },
+            44 => {
+                let Some((h, _)) = rest.split_first_chunk::<8>() else { return (NONE, false, traits, &[]) };
+                let field = be16(&[h[2], h[3]]);
+                // RFC 6946: offset 0 and no more fragments is an atomic fragment, a whole packet.
+                if field & 0xfff9 != 0 {
+                    traits |= Traits::FRAGMENT;
+                }
+                if field & 0xfff8 != 0 {
+                    return (h[0], false, traits, &[]);
+                }
+                8
+            }
+            _ => return (next, true, traits, rest),
+        };
+        let Some(&n) = rest.first() else { return (NONE, false, traits, &[]) };
+        let Some(behind) = rest.get(length..) else { return (NONE, false, traits, &[]) };
+        next = n;
+        rest = behind;
+    }
+    (NONE, false, traits, &[])
+}
+
+/// Traits of the transport header; `first` says whether it is here.
+#[inline(always)]
+fn transport(protocol: u8, icmp: u8, first: bool, payload: &[u8]) -> u16 {
+    match protocol {
+        TCP => {
+            let flags = if first { payload.get(13).copied().unwrap_or(0) } else { 0 };
+            Traits::TCP | tcp(flags)
+        }
+        UDP => Traits::UDP,
+        p if p == icmp => {
+            let kind = if first { payload.first().copied() } else { None };
+            Traits::ICMP | if kind.is_some_and(|k| answers(icmp, k)) { Traits::REACTION_ICMP } else { 0 }
+        }
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn tcp(flags: u8) -> u16 {
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    const ACK: u8 = 0x10;
+    let mut traits = 0;
+    if flags & (SYN | RST) != 0 {
+        match flags & (SYN | ACK) {
+            SYN => traits |= Traits::SYN,
+            0x12 => traits |= Traits::SYN_ACK | Traits::REACTION_TCP,
+            _ => {}
+        }
+        if flags & RST != 0 {
+            traits |= Traits::REACTION_TCP;
+        }
+    }
+    traits
+}
+
+/// ICMP messages that only answer: errors and replies (RFC 792, RFC 950; RFC 4443 for version 6).
+#[inline(always)]
+fn answers(icmp: u8, kind: u8) -> bool {
+    if icmp == ICMP {
+        matches!(kind, 0 | 3 | 4 | 11 | 12 | 14 | 16 | 18)
+    } else {
+        matches!(kind, 1..=4 | 129)
+    }
+}
