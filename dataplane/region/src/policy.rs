@@ -171,6 +171,11 @@ impl Policy {
         let (map, fresh) = Mapping::create(&path, layout.size)?;
         let policy = Policy { map, layout, _lock: Some(lock) };
         policy.initialise(ipv6_host_length, hash_key);
+        // A worker may still report versions of a policy that this one replaces. Versions of two files never meet.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let start = u64::try_from(now.as_nanos()).unwrap_or(0) & !1;
+        policy.header().addressing_version.store(start, Relaxed);
+        policy.header().locks_version.store(start, Release);
         Mapping::publish(&fresh, &path)?;
         Ok((policy, false))
     }
