@@ -49,6 +49,8 @@ shared_struct! {
         config_version: AtomicU64,
         config_len: [AtomicU64; 2],
         config_hash: [AtomicU64; 2],
+        /// What both versions began with.
+        first_version: AtomicU64,
         /// Requests for IPv6 hosts made so far.
         pub v6_requests_made: AtomicU64,
     }
@@ -174,6 +176,7 @@ impl Policy {
         // A worker may still report versions of a policy that this one replaces. Versions of two files never meet.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let start = u64::try_from(now.as_nanos()).unwrap_or(0) & !1;
+        policy.header().first_version.store(start, Relaxed);
         policy.header().addressing_version.store(start, Relaxed);
         policy.header().locks_version.store(start, Release);
         Mapping::publish(&fresh, &path)?;
@@ -282,6 +285,13 @@ impl Policy {
             bypass: h.bypass.load(Relaxed) != 0,
             flags_incarnation: h.flags_incarnation.load(Acquire),
         }
+    }
+
+    /// Whether addressing and the lock list have both been published: before, there is nothing to enforce yet.
+    pub fn is_ready(&self) -> bool {
+        let first = self.header().first_version.load(Relaxed);
+        let v = self.versions();
+        v.addressing != first && v.locks != first
     }
 
     /// The tick a worker is asked to turn to.
