@@ -16,6 +16,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CAPTURE ?=
 SPEED ?= 1
+INTERNAL ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test bench lab lint build clean
@@ -24,10 +25,10 @@ help: ## this text
 	@printf 'Usage: make TARGET\n\n'
 	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-run: ## the demo on this machine, no NIC needed: make run [CAPTURE=x.pcap] [SPEED=1]
+run: ## the demo on this machine, no NIC needed: make run [CAPTURE=x.pcap] [INTERNAL=prefixes] [SPEED=1]
 	@./setup.sh run
 	@cargo build --release --workspace --locked
-	@CAPTURE='$(CAPTURE)' SPEED='$(SPEED)' bench/demo/run.sh
+	@CAPTURE='$(CAPTURE)' SPEED='$(SPEED)' INTERNAL='$(INTERNAL)' bench/demo/run.sh
 
 test: ## format, lints, all tests that this machine can run
 	@./setup.sh test

@@ -8,10 +8,10 @@
 set -euo pipefail
 
 rust_min=1.95
-build_packages=(dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config make gcc libc6-dev iproute2 pciutils)
+build_packages=(dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config make gcc libc6-dev iproute2 pciutils procps tcpdump)
 # For 'make test': what it cannot do without, and what tests of single classes use.
 lint_packages=(shellcheck)
-tool_packages=(tshark tcpdump hping3 iperf3 nmap masscan iputils-ping ethtool prometheus jq procps valgrind netsniff-ng)
+tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus jq valgrind netsniff-ng)
 
 usage() {
     cat <<EOT
