@@ -44,6 +44,9 @@ fn main() {
         }
     }
 
+    // rte_eth_from_rings lives in a driver, which pkg-config does not name.
+    println!("cargo:rustc-link-lib=rte_net_ring");
+
     let mut shim = cc::Build::new();
     shim.file(here.join("shim.c")).opt_level(3).warnings(true).warnings_into_errors(true);
     for flag in &cflags {

@@ -114,6 +114,11 @@ impl Port {
         Ok(unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned())
     }
 
+    /// Whether a frame longer than a buffer arrives in several segments.
+    pub fn can_scatter(&self) -> Result<bool, Error> {
+        Ok(self.info()?.rx_offload_capa & sys::SHIM_RX_SCATTER != 0)
+    }
+
     /// The NUMA node it is plugged into; none for a virtual device.
     pub fn socket(&self) -> Option<i32> {
         // SAFETY: takes and returns numbers.

@@ -1,0 +1,270 @@
+//! The configuration file, one for all three programs: schema, defaults, validation.
+//!
+//! Every error names file, line and column and says what to do; all semantic errors are reported at once.
+#![forbid(unsafe_code)]
+
+mod error;
+mod limits;
+mod raw;
+mod rules;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use error::{ConfigErrors, Problem};
+pub use ipnet::IpNet;
+pub use limits::{Limit, Limits, Measure, Way};
+pub use rules::{Ceiling, LockScope, Rule, RuleSettings};
+
+/// A validated configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the file's text came from, for messages.
+    pub source: String,
+    /// The text, kept as the last good one.
+    pub text: String,
+    /// Directories.
+    pub run: Run,
+    /// Workers and ports.
+    pub dataplane: Dataplane,
+    /// Table sizes.
+    pub tables: Tables,
+    /// `cordond` itself.
+    pub control: Control,
+    /// Wires, at least one for `run`.
+    pub wires: Vec<Wire>,
+    /// Internal networks.
+    pub networks: Vec<Network>,
+    /// Limits of the group `default`.
+    pub limits: Limits,
+    /// Limits of the other groups.
+    pub groups: BTreeMap<String, Limits>,
+    /// What each rule may do.
+    pub rules: BTreeMap<Rule, RuleSettings>,
+    /// Prefixes that detectors never lock.
+    pub never_lock: Vec<IpNet>,
+    /// Remote prefixes that may still reach every locked host.
+    pub exceptions: Vec<IpNet>,
+    /// The circuit breaker.
+    pub breaker: Breaker,
+    /// Locks that lift themselves.
+    pub unlock: Unlock,
+    /// Logs and their keeping.
+    pub evidence: Evidence,
+}
+
+/// `[run]`
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Sockets and switches.
+    pub dir: PathBuf,
+    /// The shared files: tmpfs or hugetlbfs.
+    pub tables: PathBuf,
+    /// The store and evidence: a disk.
+    pub state: PathBuf,
+}
+
+/// `[dataplane]`
+#[derive(Clone, Debug)]
+pub struct Dataplane {
+    /// One core a worker; empty: chosen.
+    pub cores: Vec<usize>,
+    /// Queues of each port, one worker each.
+    pub queues: u16,
+    /// Core of the housekeeping thread.
+    pub housekeeping_core: Option<usize>,
+    /// Further EAL arguments.
+    pub eal: Vec<String>,
+    /// Largest payload of a frame, bytes.
+    pub mtu: u16,
+    /// Descriptors of a receive queue.
+    pub rx_descriptors: u16,
+    /// Descriptors of a transmit queue.
+    pub tx_descriptors: u16,
+    /// Packet buffers for each port and queue.
+    pub mbufs: u32,
+    /// How long a cold start waits for `cordond`.
+    pub start_wait: Duration,
+    /// Sleep of a worker whose queues are empty; zero on an appliance.
+    pub idle_sleep: Duration,
+    /// Plays a capture into ring ports instead of receiving from NICs.
+    pub feed: Option<Feed>,
+}
+
+/// `[dataplane] feed`
+#[derive(Clone, Debug)]
+pub struct Feed {
+    /// pcap or pcapng file.
+    pub capture: PathBuf,
+    /// 2.0: twice as fast as recorded.
+    pub speed: f64,
+    /// Begin again at the end.
+    pub repeat: bool,
+}
+
+/// `[tables]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// IPv4 host ids.
+    pub hosts: u32,
+    /// IPv6 host slots.
+    pub ipv6_hosts: u32,
+    /// Enforced lock ranges for each family.
+    pub locks: u32,
+    /// Bits of an IPv6 address that name a host.
+    pub ipv6_host_length: u8,
+}
+
+/// `[control]`
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Core of the control thread.
+    pub core: Option<usize>,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Unix group that may use the socket.
+    pub group: Option<String>,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// What the inside port of a wire sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Inside {
+    /// The servers' own segment: their MAC addresses are seen.
+    L2,
+    /// A router in between: one MAC address for all.
+    Routed,
+}
+
+/// `[[wire]]`
+#[derive(Clone, Debug)]
+pub struct Wire {
+    /// Its name in status and metrics.
+    pub name: String,
+    /// What the inside port sees.
+    pub inside: Inside,
+    /// PCI address or virtual device on the servers' side.
+    pub inside_port: String,
+    /// PCI address or virtual device on the internet's side.
+    pub outside_port: String,
+    /// Link down on one side shows on the other.
+    pub links_follow: bool,
+}
+
+/// What happens to packets from outside with an internal source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Antispoof {
+    /// Forwarded and counted: hairpin traffic through an outside router is ordinary.
+    #[default]
+    Count,
+    /// Dropped.
+    Strict,
+}
+
+/// `[[network]]`
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The internal prefix.
+    pub prefix: IpNet,
+    /// Whose limits apply.
+    pub group: String,
+    /// Routers inside the prefix; detectors never lock them.
+    pub gateways: Vec<IpAddr>,
+    /// Packets from outside with a source in this network.
+    pub antispoof: Antispoof,
+}
+
+/// `[breaker]`
+#[derive(Clone, Copy, Debug)]
+pub struct Breaker {
+    /// Locks of one rule in a window that are always allowed.
+    pub locks_min: u32,
+    /// Share of active hosts that may be locked in a window, if that is more.
+    pub share: f64,
+    /// The window.
+    pub window: Duration,
+}
+
+/// `[unlock]`
+#[derive(Clone, Copy, Debug)]
+pub struct Unlock {
+    /// Shortest life of a lock against an inbound attack.
+    pub inbound_hold: Duration,
+    /// Time below every limit after which it lifts itself.
+    pub inbound_quiet: Duration,
+}
+
+/// How numbers are written in evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Locale {
+    /// 100,000.5
+    #[default]
+    En,
+    /// 100.000,5
+    De,
+}
+
+/// `[evidence]`
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence {
+    /// Number format.
+    pub locale: Locale,
+    /// Days that closed incidents are kept.
+    pub retention_days: u32,
+}
+
+/// The group that networks belong to which name none.
+pub const DEFAULT_GROUP: &str = "default";
+
+impl Config {
+    /// Reads and validates a file.
+    pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigErrors::unreadable(path, &e))?;
+        Config::parse(&text, &path.display().to_string())
+    }
+
+    /// Validates a text; `source` names it in messages.
+    pub fn parse(text: &str, source: &str) -> Result<Config, ConfigErrors> {
+        validate::parse(text, source)
+    }
+
+    /// What replay uses without a file: defaults, no networks.
+    pub fn replay_default() -> Config {
+        validate::defaults()
+    }
+
+    /// What the daemons need beyond a valid file: wires and networks.
+    pub fn validate_for_run(&self) -> Result<(), ConfigErrors> {
+        let mut problems = Vec::new();
+        if self.wires.is_empty() {
+            problems.push(Problem::general(
+                "no [[wire]] is configured",
+                "name the two ports of at least one wire; see cordon.example.toml",
+            ));
+        }
+        if self.networks.is_empty() {
+            problems.push(Problem::general(
+                "no [[network]] is configured",
+                "name the prefixes of your servers: nothing can be counted or locked without them",
+            ));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigErrors::new(&self.source, &self.text, problems)) }
+    }
+
+    /// The limits that apply to a group.
+    pub fn limits_for(&self, group: &str) -> &Limits {
+        self.groups.get(group).unwrap_or(&self.limits)
+    }
+
+    /// What a rule may do.
+    pub fn rule(&self, rule: Rule) -> RuleSettings {
+        self.rules.get(&rule).copied().unwrap_or_else(|| RuleSettings::default_for(rule))
+    }
+}

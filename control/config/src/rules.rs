@@ -1,0 +1,86 @@
+//! Rules by name, and how far each may go.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{Measure, Way};
+
+/// A rule of the detectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rule {
+    /// A packet limit: `syn-out`, `packets-in`, …
+    Limit(Measure, Way),
+}
+
+impl Rule {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Rule> {
+        Way::ALL.into_iter().flat_map(|w| Measure::ALL.into_iter().map(move |m| Rule::Limit(m, w)))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::Limit(m, w) => write!(f, "{m}-{w}"),
+        }
+    }
+}
+
+impl FromStr for Rule {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        Rule::all().find(|r| r.to_string() == s).ok_or_else(|| {
+            let known: Vec<_> = Rule::all().map(|r| r.to_string()).collect();
+            format!("unknown rule `{s}`; the rules are {}", known.join(" "))
+        })
+    }
+}
+
+/// The furthest a rule may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ceiling {
+    /// Records what it would have done.
+    Observe,
+    /// Warns.
+    Warn,
+    /// Locks.
+    Lock,
+}
+
+/// What a lock of a rule covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockScope {
+    /// The direction of the limit.
+    Direction,
+    /// Both directions.
+    Both,
+}
+
+/// `[rules.NAME]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleSettings {
+    /// The furthest it may go.
+    pub action: Ceiling,
+    /// A warning that is still true after so long becomes a lock.
+    pub deadline: Option<Duration>,
+    /// What a lock covers.
+    pub lock: LockScope,
+}
+
+impl RuleSettings {
+    /// What stands when the file says nothing.
+    pub fn default_for(rule: Rule) -> RuleSettings {
+        let deadline = match rule {
+            Rule::Limit(_, Way::Out) => Some(Duration::from_secs(3600)),
+            // A server that is attacked is not locked for having been attacked long.
+            Rule::Limit(_, Way::In) => None,
+        };
+        RuleSettings { action: Ceiling::Lock, deadline, lock: LockScope::Direction }
+    }
+}

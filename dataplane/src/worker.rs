@@ -1,0 +1,101 @@
+//! The burst loop: one thread for each queue, pinned, polling that queue of both ports of every wire.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use dpdk::{BURST, Burst, Registration, RxQueue, TxQueue, tsc};
+use pipeline::{Frame, Mode, Pipeline};
+use region::facts::add;
+use region::{Facts, Policy, Side, Verdict};
+
+use crate::slot::PolicyHandle;
+
+/// One direction through a wire: what is received on one port is sent on the other.
+pub(crate) struct Lane {
+    pub(crate) rx: RxQueue,
+    pub(crate) tx: TxQueue,
+    pub(crate) side: Side,
+}
+
+/// Everything a worker thread owns.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) policy: PolicyHandle,
+    pub(crate) stop: Arc<AtomicBool>,
+    /// Zero on an appliance; on machines without cores to spare the worker sleeps so long when all queues are empty.
+    pub(crate) idle_sleep: Duration,
+}
+
+impl Worker {
+    /// Polls until told to stop.
+    pub(crate) fn run(mut self) -> Result<(), dpdk::Error> {
+        let _registration = Registration::register()?;
+        let mut path = Pipeline::new(self.index, Mode::Inline, &self.facts);
+        let mut burst = Burst::new();
+        let Some(counters) = self.facts.workers().get(self.index) else { return Ok(()) };
+        while !self.stop.load(Relaxed) {
+            let began = tsc();
+            let policy = self.policy.refresh();
+            path.poll(&self.facts, policy);
+            let mut received = 0;
+            for lane in &mut self.lanes {
+                received += lane.pass(&mut path, &mut burst, &self.facts, policy);
+            }
+            add(&counters.polls, 1);
+            counters.last_tsc.store(began, Relaxed);
+            if received > 0 {
+                add(&counters.busy_polls, 1);
+                add(&counters.busy_cycles, tsc().wrapping_sub(began));
+            } else if !self.idle_sleep.is_zero() {
+                std::thread::sleep(self.idle_sleep);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Lane {
+    /// One burst: receive, judge, send, and free what is not sent.
+    #[inline]
+    fn pass(
+        &mut self,
+        path: &mut Pipeline,
+        burst: &mut Burst,
+        facts: &Facts,
+        policy: Option<&Policy>,
+    ) -> usize {
+        let n = self.rx.receive(burst);
+        if n == 0 {
+            return 0;
+        }
+        for i in 0..n {
+            burst.prefetch_headers(i);
+        }
+        let mut verdicts = [Verdict::Forward; BURST];
+        let mut bytes = 0u64;
+        {
+            let mut frames = [Frame::default(); BURST];
+            for (i, f) in frames[..n].iter_mut().enumerate() {
+                *f = Frame { bytes: burst.data(i), length: burst.packet_len(i), side: self.side };
+            }
+            path.run(facts, policy, &frames[..n], &mut verdicts[..n]);
+            for (f, v) in frames[..n].iter().zip(&verdicts) {
+                bytes += if v.is_drop() { 0 } else { u64::from(f.length) };
+            }
+        }
+        if verdicts[..n].iter().any(|v| v.is_drop()) {
+            burst.retain(|i| !verdicts[i].is_drop());
+        }
+        let sent = if burst.is_empty() { 0 } else { self.tx.send(burst) };
+        let mut full = (burst.len() as u64, 0u64);
+        for i in 0..burst.len() {
+            full.1 += u64::from(burst.packet_len(i));
+        }
+        path.transmitted(facts, self.side, (sent as u64, bytes - full.1), full);
+        burst.free();
+        n
+    }
+}
