@@ -1,4 +1,5 @@
 //! hugepages.sh from outside: hugepages for real, NICs on a machine made of files with stand-ins for DPDK's tools.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
