@@ -1,0 +1,250 @@
+//! Words of the trade.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A point in time, UTC, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(i64);
+
+impl Time {
+    /// From nanoseconds since 1970; clamped to the years that can be written.
+    pub fn from_unix_ns(ns: i128) -> Time {
+        // Years 0000 to 9999, as RFC 3339 has them.
+        let ms = (ns.div_euclid(1_000_000)).clamp(-62_167_219_200_000, 253_402_300_799_999);
+        Time(i64::try_from(ms).unwrap_or(0))
+    }
+
+    /// From milliseconds since 1970.
+    pub fn from_unix_ms(ms: i64) -> Time {
+        Time::from_unix_ns(i128::from(ms) * 1_000_000)
+    }
+
+    /// Milliseconds since 1970.
+    pub fn unix_ms(self) -> i64 {
+        self.0
+    }
+
+    /// Now, by the system's clock.
+    pub fn now() -> Time {
+        Time::from_unix_ms(jiff::Timestamp::now().as_millisecond())
+    }
+
+    /// Later, or earlier, by so many milliseconds.
+    #[must_use]
+    pub fn plus_ms(self, ms: i64) -> Time {
+        Time::from_unix_ms(self.0.saturating_add(ms))
+    }
+
+    /// The year, for incident ids.
+    pub fn year(self) -> i16 {
+        self.zoned().map_or(1970, |z| z.year())
+    }
+
+    fn zoned(self) -> Option<jiff::civil::DateTime> {
+        let t = jiff::Timestamp::from_millisecond(self.0).ok()?;
+        Some(t.to_zoned(jiff::tz::TimeZone::UTC).datetime())
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.zoned() {
+            Some(d) => write!(
+                f,
+                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+                d.year(),
+                d.month(),
+                d.day(),
+                d.hour(),
+                d.minute(),
+                d.second(),
+                d.millisecond()
+            ),
+            None => f.write_str("1970-01-01T00:00:00.000Z"),
+        }
+    }
+}
+
+impl FromStr for Time {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Time, String> {
+        s.parse::<jiff::Timestamp>()
+            .map(|t| Time::from_unix_ms(t.as_millisecond()))
+            .map_err(|_| format!("`{s}` is no time; write it like 2026-11-24T12:00:00Z"))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Time, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident: $what:literal { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vmeta])* #[serde(rename = $word)] $variant,)* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [$name] = &[$($name::$variant),*];
+
+            /// The word for it.
+            pub const fn name(self) -> &'static str {
+                match self { $($name::$variant => $word,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+            fn from_str(s: &str) -> Result<$name, String> {
+                $name::ALL.iter().copied().find(|v| v.name() == s).ok_or_else(|| {
+                    let known: Vec<_> = $name::ALL.iter().map(|v| v.name()).collect();
+                    format!("`{s}` is no {}; one of: {}", $what, known.join(", "))
+                })
+            }
+        }
+    };
+}
+
+words! {
+    /// Which way packets of a server go.
+    Direction: "direction" {
+        /// What it sends.
+        Out = "out",
+        /// What it is sent.
+        In = "in",
+        /// Both.
+        Both = "both",
+    }
+}
+
+words! {
+    /// Why a server is locked.
+    Reason: "reason" {
+        /// It attacks.
+        AttackOut = "attack-out",
+        /// It is attacked.
+        AttackIn = "attack-in",
+        /// It scans many hosts.
+        Netscan = "netscan",
+        /// It scans many ports.
+        Portscan = "portscan",
+        /// Its network configuration disturbs others.
+        Misconfiguration = "misconfiguration",
+        /// Invoices are not paid.
+        NonPayment = "non-payment",
+        /// Phishing, malware, copyright.
+        Abuse = "abuse",
+    }
+}
+
+words! {
+    /// What an incident is.
+    Kind: "kind of incident" {
+        /// A server attacks.
+        AttackOut = "attack-out",
+        /// A server is attacked.
+        AttackIn = "attack-in",
+        /// A server scans many hosts.
+        Netscan = "netscan",
+        /// A server scans many ports.
+        Portscan = "portscan",
+        /// A server's network configuration disturbs others.
+        Misconfiguration = "misconfiguration",
+    }
+}
+
+words! {
+    /// What was done.
+    Action: "action" {
+        /// Recorded.
+        Observe = "observe",
+        /// Warned.
+        Warn = "warn",
+        /// Locked.
+        Lock = "lock",
+    }
+}
+
+/// What a lock is on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// An address or prefix; an address is a prefix of full length.
+    Prefix(IpNet),
+    /// A server of the inventory.
+    Server(String),
+}
+
+impl Target {
+    /// The prefix, when it is one.
+    pub fn prefix(&self) -> Option<IpNet> {
+        match self {
+            Target::Prefix(p) => Some(*p),
+            Target::Server(_) => None,
+        }
+    }
+}
+
+impl From<IpAddr> for Target {
+    fn from(a: IpAddr) -> Target {
+        Target::Prefix(IpNet::from(a))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Prefix(p) if p.prefix_len() == p.max_prefix_len() => f.pad(&p.addr().to_string()),
+            Target::Prefix(p) => f.pad(&p.to_string()),
+            Target::Server(id) => f.pad(&format!("server:{id}")),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Target, String> {
+        if let Some(id) = s.strip_prefix("server:") {
+            return if id.is_empty() { Err("server: needs an id, as in server:1234".into()) } else { Ok(Target::Server(id.to_owned())) };
+        }
+        if let Ok(a) = s.parse::<IpAddr>() {
+            return Ok(Target::from(a));
+        }
+        let net = s.parse::<IpNet>().map_err(|_| format!("`{s}` is no address, prefix or server:ID"))?;
+        if net.trunc() != net {
+            return Err(format!("`{s}` has host bits set; do you mean {} or the address {}?", net.trunc(), net.addr()));
+        }
+        Ok(Target::Prefix(net))
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Target, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}

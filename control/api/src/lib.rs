@@ -1,0 +1,20 @@
+//! What goes over the control socket: one JSON object on a line each way.
+//!
+//! Every request carries `"v": 1`. Times are RFC 3339 in UTC with milliseconds.
+#![forbid(unsafe_code)]
+
+mod domain;
+mod report;
+mod wire;
+
+pub use domain::{Action, Direction, Kind, Reason, Target, Time};
+pub use report::{
+    ActionTaken, Attention, BreakerRow, HostReport, IncidentRow, LimitState, LockRow, PortReport, Severity,
+    StatusReport, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
+};
+pub use wire::{Envelope, ErrorCode, Failure, Payload, Request, Response, TopBy};
+
+/// Version of the protocol.
+pub const VERSION: u32 = 1;
+/// Longest line either side sends as a request, in bytes.
+pub const REQUEST_MAX: usize = 64 * 1024;

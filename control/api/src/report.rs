@@ -1,0 +1,326 @@
+//! What cordond reports.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Action, Direction, Kind, Reason, Target, Time};
+
+/// A row of the lock list. What is enforced is the union of all rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockRow {
+    /// Number of the row, never given twice.
+    pub id: u64,
+    /// What is locked.
+    pub target: Target,
+    /// Which way.
+    pub direction: Direction,
+    /// Why.
+    pub reason: Reason,
+    /// The operator's case number.
+    pub case: Option<String>,
+    /// The operator's note.
+    pub note: Option<String>,
+    /// Who: a user of this machine, or `cordon` for a detector.
+    pub who: String,
+    /// The rule that locked; none for an operator.
+    pub rule: Option<String>,
+    /// The incident it belongs to.
+    pub incident: Option<String>,
+    /// When.
+    pub created: Time,
+    /// When it ends by itself.
+    pub until: Option<Time>,
+    /// Remote prefixes that may still reach the target.
+    pub except: Vec<ipnet::IpNet>,
+    /// Changes with every change of the list.
+    pub generation: u64,
+    /// Whether the dataplane enforces it.
+    pub enforced: bool,
+    /// Why not.
+    pub why_not: Option<String>,
+}
+
+impl LockRow {
+    /// Whether a detector made it.
+    pub fn is_detectors(&self) -> bool {
+        self.rule.is_some()
+    }
+}
+
+/// One thing that was done about an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionTaken {
+    /// What.
+    pub action: Action,
+    /// When.
+    pub at: Time,
+}
+
+/// An incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentRow {
+    /// `C-YYYY-NNNNNN`.
+    pub id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The server.
+    pub address: Option<String>,
+    /// Its MAC address, where the incident is about one.
+    pub mac: Option<String>,
+    /// Which way.
+    pub direction: Direction,
+    /// The furthest that was done.
+    pub action: Action,
+    /// All that was done.
+    pub actions: Vec<ActionTaken>,
+    /// `RULE/GROUP`.
+    pub rule: String,
+    /// When it was opened.
+    pub opened: Time,
+    /// First packet that belongs to it, as far as is known.
+    pub first_seen: Time,
+    /// Last time it was seen.
+    pub last_seen: Time,
+    /// `tcp`, `udp`, `icmp`, or none.
+    pub protocol: Option<String>,
+    /// What is measured: `packets`, `syn`, …
+    pub measure: String,
+    /// `fast` (1 s) or `mean` (300 s).
+    pub window: String,
+    /// The limit that was crossed, a second.
+    pub limit: u64,
+    /// The highest value seen, a second.
+    pub peak: u64,
+    /// Packets of the host in its direction since `first_seen`.
+    pub packets: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Seconds those cover.
+    pub seconds: u64,
+    /// Packets of those that were dropped.
+    pub dropped: u64,
+    /// Why no more was done than was done.
+    pub held_back: Option<String>,
+    /// When it was closed; none while it is open.
+    pub closed: Option<Time>,
+    /// Evidence, names of files.
+    pub files: Vec<String>,
+}
+
+/// How urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Packets or locks are at risk.
+    Critical,
+    /// Something does not work as configured.
+    Warning,
+    /// Worth knowing.
+    Notice,
+}
+
+/// Something that needs a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attention {
+    /// How urgent.
+    pub severity: Severity,
+    /// What.
+    pub text: String,
+    /// What to do.
+    pub next_step: String,
+}
+
+/// A named count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictCount {
+    /// `forward`, `drop_locked_out`, …
+    pub verdict: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A port of a wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortReport {
+    /// `inside` or `outside`.
+    pub side: String,
+    /// Device, as configured.
+    pub device: String,
+    /// Link.
+    pub link_up: bool,
+    /// Held down since the other side's link is down.
+    pub held_down: bool,
+    /// Mbit/s, 0 unknown.
+    pub speed_mbps: u64,
+    /// Packets received.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets the NIC dropped before we saw them.
+    pub missed: u64,
+    /// Errors of both directions, and lack of buffers.
+    pub errors: u64,
+}
+
+/// A wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireReport {
+    /// Name.
+    pub name: String,
+    /// `l2` or `routed`.
+    pub inside: String,
+    /// Its two ports.
+    pub ports: Vec<PortReport>,
+}
+
+/// A worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// Number.
+    pub worker: usize,
+    /// Core.
+    pub core: Option<u64>,
+    /// Packets received.
+    pub packets: u64,
+    /// Cycles a packet in polls that brought packets.
+    pub cycles_per_packet: f64,
+    /// Whether it moves.
+    pub alive: bool,
+}
+
+/// `cordon status`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// What needs attention, most urgent first.
+    pub attention: Vec<Attention>,
+    /// Version of cordond.
+    pub version: String,
+    /// cordond runs since.
+    pub started: Time,
+    /// `forwarding`, `starting`, `stopping`, `down`.
+    pub dataplane: String,
+    /// Process id of the dataplane.
+    pub dataplane_pid: Option<u64>,
+    /// Which life of the dataplane.
+    pub incarnation: Option<u64>,
+    /// Whether locks are enforced.
+    pub enforcing: bool,
+    /// Bypass: `off`, `on`, `direct`.
+    pub bypass: String,
+    /// Packets received.
+    pub received_packets: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// What became of them.
+    pub verdicts: Vec<VerdictCount>,
+    /// Received = sent + dropped by reason. In motion a burst may be under way.
+    pub balanced: bool,
+    /// Malformed packets, forwarded.
+    pub malformed: u64,
+    /// Neither IP nor ARP, forwarded.
+    pub non_ip: u64,
+    /// Wires.
+    pub wires: Vec<WireReport>,
+    /// Workers.
+    pub workers: Vec<WorkerReport>,
+    /// Hosts that moved in the last tick.
+    pub active_hosts: u64,
+    /// Rows of the lock list, by reason.
+    pub locks: Vec<(Reason, u64)>,
+    /// Open incidents.
+    pub open_incidents: u64,
+    /// Latched rules.
+    pub breaker: Vec<BreakerRow>,
+    /// Pages under the tables: `huge` or `small`.
+    pub pages: String,
+    /// Where the configuration in force came from.
+    pub config: String,
+}
+
+/// A latched rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakerRow {
+    /// The rule.
+    pub rule: String,
+    /// Since when.
+    pub since: Time,
+    /// Locks in the window that made it latch.
+    pub locks: u64,
+    /// What it would have locked since, waiting for an operator.
+    pub waiting: Vec<String>,
+}
+
+/// `cordon top`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopRow {
+    /// The host.
+    pub address: String,
+    /// Its group.
+    pub group: String,
+    /// Packets a second in the last second.
+    pub packets_per_second: u64,
+    /// Bits a second.
+    pub bits_per_second: u64,
+    /// TCP SYN a second.
+    pub syn_per_second: u64,
+    /// Whether it is locked in this direction.
+    pub locked: bool,
+}
+
+/// Totals of a host in a direction since the dataplane started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets dropped, a part of `packets`.
+    pub dropped: u64,
+    /// TCP.
+    pub tcp: u64,
+    /// TCP SYN without ACK.
+    pub syn: u64,
+    /// UDP.
+    pub udp: u64,
+    /// ICMP.
+    pub icmp: u64,
+    /// Fragments.
+    pub fragments: u64,
+    /// Everything else.
+    pub other: u64,
+}
+
+/// A limit and how near it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitState {
+    /// The rule.
+    pub rule: String,
+    /// What it may do at present: `observe`, `warn`, `lock`, and why if less than configured.
+    pub mode: String,
+}
+
+/// `cordon show`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostReport {
+    /// What was asked for.
+    pub target: Target,
+    /// Whether it lies in a configured network.
+    pub internal: bool,
+    /// Its group.
+    pub group: Option<String>,
+    /// Detectors never lock it.
+    pub never_lock: bool,
+    /// What is enforced on it: `out`, `in`, `both`, none.
+    pub enforced: Option<Direction>,
+    /// What it sent. None for a prefix.
+    pub out: Option<Traffic>,
+    /// What it was sent.
+    pub inbound: Option<Traffic>,
+    /// Rows of the lock list that cover it.
+    pub locks: Vec<LockRow>,
+    /// Its incidents, latest first.
+    pub incidents: Vec<IncidentRow>,
+    /// Rules it is exempted from, and until when.
+    pub exemptions: Vec<(String, Time)>,
+}
