@@ -35,7 +35,8 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    pub(crate) fn new(source: &str, text: &str, problems: Vec<Problem>) -> ConfigErrors {
+    pub(crate) fn new(source: &str, text: &str, mut problems: Vec<Problem>) -> ConfigErrors {
+        problems.sort_by_key(|p| p.span.as_ref().map(|s| s.start));
         let places = problems.iter().map(|p| p.span.as_ref().map(|s| place(text, s.start))).collect();
         ConfigErrors { source: source.to_owned(), places, problems }
     }
@@ -60,19 +61,27 @@ impl ConfigErrors {
         &self.problems
     }
 
-    /// (line, column) of each problem that has a place, from 1.
-    pub fn positions(&self) -> Vec<(usize, usize)> {
-        self.places.iter().flatten().map(|(l, c, _)| (*l, *c)).collect()
+    /// The problems, each with its line and column from 1 where it has a place.
+    pub fn placed(&self) -> impl Iterator<Item = (Option<(usize, usize)>, &Problem)> {
+        let places = self.places.iter().map(|p| p.as_ref().map(|(line, column, _)| (*line, *column)));
+        places.zip(&self.problems)
     }
 }
 
+/// The line of a place, from 1.
+pub(crate) fn line_of(text: &str, at: usize) -> usize {
+    place(text, at).0
+}
+
 fn place(text: &str, at: usize) -> (usize, usize, String) {
-    let at = at.min(text.len());
+    let at = (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
     let before = text.get(..at).unwrap_or("");
     let line = before.matches('\n').count() + 1;
     let start = before.rfind('\n').map_or(0, |i| i + 1);
     let column = before.get(start..).map_or(0, |s| s.chars().count()) + 1;
-    (line, column, text.get(start..).unwrap_or("").lines().next().unwrap_or("").to_owned())
+    // A tab or an escape code would put the caret elsewhere.
+    let excerpt = text.get(start..).unwrap_or("").lines().next().unwrap_or("");
+    (line, column, excerpt.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
 impl fmt::Display for ConfigErrors {

@@ -7,7 +7,9 @@ mod error;
 mod limits;
 mod raw;
 mod rules;
+mod topology;
 mod validate;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -172,6 +174,8 @@ pub enum Antispoof {
 pub struct Network {
     /// The internal prefix.
     pub prefix: IpNet,
+    /// What people call it.
+    pub name: Option<String>,
     /// Whose limits apply.
     pub group: String,
     /// Routers inside the prefix; detectors never lock them.
@@ -223,8 +227,15 @@ pub struct Evidence {
 /// The group that networks belong to which name none.
 pub const DEFAULT_GROUP: &str = "default";
 
+/// Most IPv4 host ids of one appliance.
+pub const HOSTS_MAX: u32 = 4_194_304;
+/// Where the configuration is when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/cordon/cordon.toml";
+/// The switch in `[run] dir` that `cordon bypass --direct` makes and the dataplane looks for.
+pub const BYPASS_FILE: &str = "bypass";
+
 impl Config {
-    /// Reads and validates a file.
+    /// Reads and validates a file. Errors name the file, lines and columns.
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         let text = std::fs::read_to_string(path).map_err(|e| ConfigErrors::unreadable(path, &e))?;
         Config::parse(&text, &path.display().to_string())

@@ -1,8 +1,8 @@
 //! From the file's own types to a [`Config`]: defaults, and everything that serde cannot check.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
-use std::ops::{Range, RangeInclusive};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -12,61 +12,45 @@ use crate::error::{ConfigErrors, Problem};
 use crate::limits::{Limits, Measure, Way, check};
 use crate::raw;
 use crate::rules::{Rule, RuleSettings};
+use crate::values::Validator;
 use crate::{
-    Breaker, Config, Control, DEFAULT_GROUP, Dataplane, Evidence, Feed, Network, Run, Tables, Unlock, Wire,
+    Breaker, Config, Control, DEFAULT_GROUP, Dataplane, Evidence, Feed, HOSTS_MAX, Run, Tables, Unlock,
 };
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Longest path of a Unix socket, from `sockaddr_un` without its final zero.
+const SOCKET_PATH_MAX: usize = 107;
 
 pub(crate) fn parse(text: &str, source: &str) -> Result<Config, ConfigErrors> {
     let file: raw::File = toml::from_str(text).map_err(|e| {
         let message = e.message().lines().collect::<Vec<_>>().join(" ");
-        let advice = "see cordon.example.toml for every section and key";
+        let advice = if text.parse::<toml::Table>().is_err() {
+            "this is no TOML: write key = value, text in double quotes, section names in [brackets]"
+        } else {
+            "see cordon.example.toml for every section and key"
+        };
         let problem = match e.span() {
             Some(span) => Problem::at(span, message, advice),
             None => Problem::general(message, advice),
         };
         ConfigErrors::new(source, text, vec![problem])
     })?;
-    let mut v = Validator { problems: Vec::new() };
-    let config = v.config(file, text, source);
+    let mut v = Validator { text, problems: Vec::new() };
+    let config = v.config(file, source);
     if v.problems.is_empty() { Ok(config) } else { Err(ConfigErrors::new(source, text, v.problems)) }
 }
 
 pub(crate) fn defaults() -> Config {
-    Validator { problems: Vec::new() }.config(raw::File::default(), "", "defaults")
+    Validator { text: "", problems: Vec::new() }.config(raw::File::default(), "defaults")
 }
 
-struct Validator {
-    problems: Vec<Problem>,
-}
-
-impl Validator {
-    fn wrong(&mut self, span: Range<usize>, message: impl Into<String>, advice: impl Into<String>) {
-        self.problems.push(Problem::at(span, message, advice));
-    }
-
-    /// A number within a range, or its default.
-    fn number<T: Copy + PartialOrd + Display>(
-        &mut self,
-        key: &str,
-        value: Option<Spanned<T>>,
-        default: T,
-        range: RangeInclusive<T>,
-    ) -> T {
-        let Some(value) = value else { return default };
-        let n = *value.get_ref();
-        if !range.contains(&n) {
-            let advice = format!("choose a number from {} to {}", range.start(), range.end());
-            self.wrong(value.span(), format!("{key} = {n} is out of range"), advice);
-        }
-        n
-    }
-
-    fn config(&mut self, f: raw::File, text: &str, source: &str) -> Config {
-        let dir = f.run.dir.unwrap_or_else(|| "/run/cordon".into());
+impl Validator<'_> {
+    fn config(&mut self, f: raw::File, source: &str) -> Config {
         let run = Run {
-            tables: f.run.tables.unwrap_or_else(|| "/dev/shm/cordon".into()),
-            state: f.run.state.unwrap_or_else(|| "/var/lib/cordon".into()),
-            dir,
+            dir: self.path("dir", f.run.dir, "/run/cordon"),
+            tables: self.path("tables", f.run.tables, "/dev/shm/cordon"),
+            state: self.path("state", f.run.state, "/var/lib/cordon"),
         };
         let tables = self.tables(f.tables);
         let limits = self.limits(&Limits::default(), f.limits);
@@ -74,14 +58,12 @@ impl Validator {
         let networks = self.networks(f.network, &groups, tables);
         let wires = self.wires(f.wire);
         let rules = self.rules(f.rules);
+        let control_core = f.control.core.clone();
         let control = self.control(f.control, &run);
-        let dataplane = self.dataplane(f.dataplane);
-        let share = self.number("share", f.breaker.share, 0.005, 0.0..=1.0);
-        let plain = |p: raw::Prefixes| p.prefixes.into_iter().map(|p| p.0).collect();
-        let or = |s: Option<raw::Span>, seconds| s.map_or(Duration::from_secs(seconds), |s| s.0);
+        let dataplane = self.dataplane(f.dataplane, control_core);
         Config {
             source: source.to_owned(),
-            text: text.to_owned(),
+            text: self.text.to_owned(),
             run,
             dataplane,
             tables,
@@ -91,27 +73,41 @@ impl Validator {
             limits,
             groups,
             rules,
-            never_lock: plain(f.never_lock),
-            exceptions: plain(f.exceptions),
+            never_lock: self.prefixes(f.never_lock),
+            exceptions: self.prefixes(f.exceptions),
             breaker: Breaker {
-                locks_min: f.breaker.locks_min.unwrap_or(20),
-                share,
-                window: or(f.breaker.window, 600),
+                locks_min: self.number("locks_min", f.breaker.locks_min, 20, 1..=1_000_000),
+                share: self.number("share", f.breaker.share, 0.005, 0.0..=1.0),
+                window: self.duration("window", f.breaker.window, 600 * SECOND, SECOND..=DAY),
             },
             unlock: Unlock {
-                inbound_hold: or(f.unlock.inbound_hold, 600),
-                inbound_quiet: or(f.unlock.inbound_quiet, 60),
+                inbound_hold: self.duration(
+                    "inbound_hold",
+                    f.unlock.inbound_hold,
+                    600 * SECOND,
+                    Duration::ZERO..=30 * DAY,
+                ),
+                inbound_quiet: self.duration(
+                    "inbound_quiet",
+                    f.unlock.inbound_quiet,
+                    60 * SECOND,
+                    SECOND..=30 * DAY,
+                ),
             },
             evidence: Evidence {
                 locale: f.evidence.locale,
-                retention_days: f.evidence.retention_days.unwrap_or(90),
+                retention_days: self.number("retention_days", f.evidence.retention_days, 90, 1..=3_650),
             },
         }
     }
 
+    fn prefixes(&mut self, raw: raw::Prefixes) -> Vec<IpNet> {
+        raw.prefixes.iter().filter_map(|p| self.prefix(p)).collect()
+    }
+
     fn tables(&mut self, t: raw::Tables) -> Tables {
         let span = t.hosts.as_ref().map(Spanned::span);
-        let hosts = self.number("hosts", t.hosts, 65_536, 256..=4_194_304);
+        let hosts = self.number("hosts", t.hosts, 65_536, 256..=HOSTS_MAX);
         if let Some(span) = span
             && !hosts.is_multiple_of(256)
         {
@@ -135,10 +131,10 @@ impl Validator {
         }
     }
 
-    fn dataplane(&mut self, d: raw::Dataplane) -> Dataplane {
+    fn dataplane(&mut self, d: raw::Dataplane, control_core: Option<Spanned<usize>>) -> Dataplane {
         let cores_span = d.cores.as_ref().map(Spanned::span);
         let cores = d.cores.map(Spanned::into_inner).unwrap_or_default();
-        if let Some(span) = cores_span.clone()
+        if let Some(span) = cores_span
             && cores.iter().collect::<BTreeSet<_>>().len() != cores.len()
         {
             self.wrong(span, "cores names a core twice", "give every worker a core of its own");
@@ -153,16 +149,19 @@ impl Validator {
             let message = format!("queues = {queues}, but cores names {}", cores.len());
             self.wrong(span, message, "each queue has one worker on one core: leave queues out, or cores");
         }
-        let idle_span = d.idle_sleep.as_ref().map(Spanned::span);
-        let idle_sleep = d.idle_sleep.map_or(Duration::ZERO, |s| s.into_inner().0);
-        if let Some(span) = idle_span
-            && idle_sleep > Duration::from_millis(10)
-        {
-            self.wrong(
-                span,
-                "idle_sleep is longer than 10ms",
-                "packets would wait that long: choose 100us or less, 0us on an appliance",
-            );
+        let idle_sleep =
+            self.duration("idle_sleep", d.idle_sleep, Duration::ZERO, Duration::ZERO..=SECOND / 100);
+        // A worker that sleeps when idle leaves room on its core; one that polls does not.
+        if idle_sleep.is_zero() {
+            for (key, core) in [("housekeeping_core", &d.housekeeping_core), ("core", &control_core)] {
+                if let Some(core) = core
+                    && cores.contains(core.get_ref())
+                {
+                    let message =
+                        format!("{key} = {}: a worker polls on that core all the time", core.get_ref());
+                    self.wrong(core.span(), message, "choose a core that [dataplane] cores does not name");
+                }
+            }
         }
         let feed = d.feed.map(|f| Feed {
             capture: f.capture,
@@ -172,13 +171,13 @@ impl Validator {
         Dataplane {
             cores,
             queues,
-            housekeeping_core: d.housekeeping_core,
+            housekeeping_core: d.housekeeping_core.map(Spanned::into_inner),
             eal: d.eal,
             mtu: self.number("mtu", d.mtu, 1500, 68..=9700),
             rx_descriptors: self.number("rx_descriptors", d.rx_descriptors, 1024, 32..=8192),
             tx_descriptors: self.number("tx_descriptors", d.tx_descriptors, 1024, 32..=8192),
             mbufs: self.number("mbufs", d.mbufs, 16_384, 512..=4_194_304),
-            start_wait: d.start_wait.map_or(Duration::from_secs(5), |s| s.0),
+            start_wait: self.duration("start_wait", d.start_wait, 5 * SECOND, Duration::ZERO..=600 * SECOND),
             idle_sleep,
             feed,
         }
@@ -186,7 +185,7 @@ impl Validator {
 
     fn control(&mut self, c: raw::Control, run: &Run) -> Control {
         let metrics = match c.metrics {
-            None => "127.0.0.1:9477".parse().ok(),
+            None => Some(SocketAddr::from(([127, 0, 0, 1], 9477))),
             Some(m) if m.get_ref() == "off" => None,
             Some(m) => {
                 let parsed = m.get_ref().parse().ok();
@@ -197,128 +196,20 @@ impl Validator {
                 parsed
             }
         };
-        Control {
-            core: c.core,
-            socket: c.socket.unwrap_or_else(|| run.dir.join("cordon.sock")),
-            group: c.group,
-            metrics,
+        let span = c.socket.as_ref().map(Spanned::span);
+        let default = run.dir.join("cordon.sock");
+        let socket = self.path("socket", c.socket, &default.to_string_lossy());
+        let length = socket.as_os_str().as_bytes().len();
+        if length > SOCKET_PATH_MAX {
+            let message =
+                format!("the control socket's path has {length} bytes, Linux allows {SOCKET_PATH_MAX}");
+            let advice = "choose a shorter socket in [control], or a shorter dir in [run]";
+            match span {
+                Some(span) => self.wrong(span, message, advice),
+                None => self.problems.push(Problem::general(message, advice)),
+            }
         }
-    }
-
-    fn wires(&mut self, raw: Vec<raw::Wire>) -> Vec<Wire> {
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        let mut ports: BTreeSet<String> = BTreeSet::new();
-        let mut wires = Vec::new();
-        for w in raw {
-            if !names.insert(w.name.get_ref().clone()) {
-                let message = format!("there are two wires named \"{}\"", w.name.get_ref());
-                self.wrong(w.name.span(), message, "give each wire a name of its own");
-            }
-            for p in [&w.inside_port, &w.outside_port] {
-                let device = p.get_ref().split(',').next().unwrap_or("").to_owned();
-                if device.is_empty() {
-                    self.wrong(
-                        p.span(),
-                        "a port has no name",
-                        "write a PCI address (lspci) or a DPDK device such as \"net_tap0,iface=x\"",
-                    );
-                } else if !ports.insert(device.clone()) {
-                    self.wrong(
-                        p.span(),
-                        format!("port {device} is named twice"),
-                        "a port belongs to one side of one wire",
-                    );
-                }
-            }
-            let Some(inside) = w.inside else {
-                self.wrong(
-                    w.name.span(),
-                    format!("wire \"{}\" does not say what its inside port sees", w.name.get_ref()),
-                    "write inside = \"l2\" where the servers' own segment is on that port (their MAC addresses are seen), \
-                     inside = \"routed\" where a router stands in between; there is no default, since a wrong one locks innocents",
-                );
-                continue;
-            };
-            wires.push(Wire {
-                name: w.name.into_inner(),
-                inside,
-                inside_port: w.inside_port.into_inner(),
-                outside_port: w.outside_port.into_inner(),
-                links_follow: w.links_follow.unwrap_or(true),
-            });
-        }
-        wires
-    }
-
-    fn networks(
-        &mut self,
-        raw: Vec<raw::Network>,
-        groups: &BTreeMap<String, Limits>,
-        tables: Tables,
-    ) -> Vec<Network> {
-        let mut seen: Vec<IpNet> = Vec::new();
-        let mut networks = Vec::new();
-        let mut blocks: u64 = 0;
-        for n in raw {
-            let (span, prefix) = (n.prefix.span(), n.prefix.get_ref().0);
-            if let Some(other) = seen.iter().find(|o| o.contains(&prefix) || prefix.contains(*o)) {
-                self.wrong(
-                    span.clone(),
-                    format!("{prefix} overlaps the network {other}"),
-                    "networks are disjoint: remove one, or split the larger",
-                );
-            }
-            seen.push(prefix);
-            if let IpNet::V4(v4) = prefix {
-                blocks += (1u64 << (32 - u32::from(v4.prefix_len()))).next_multiple_of(256);
-                if blocks > u64::from(tables.hosts) {
-                    let message = format!(
-                        "the IPv4 networks up to {prefix} take {blocks} host ids, [tables] hosts = {}",
-                        tables.hosts
-                    );
-                    let advice = format!(
-                        "set hosts = {} in [tables] and restart cordon-dataplane",
-                        blocks.next_power_of_two()
-                    );
-                    self.wrong(span.clone(), message, advice);
-                }
-            }
-            if let IpNet::V6(v6) = prefix
-                && v6.prefix_len() < 16
-            {
-                self.wrong(
-                    span.clone(),
-                    format!("{prefix} is too short"),
-                    "name the prefixes that your servers have",
-                );
-            }
-            let group = match n.group {
-                None => DEFAULT_GROUP.to_owned(),
-                Some(g) => {
-                    if g.get_ref() != DEFAULT_GROUP && !groups.contains_key(g.get_ref()) {
-                        let message = format!("there is no group \"{}\"", g.get_ref());
-                        self.wrong(g.span(), message, "add a [[group]] with that name, or leave group out");
-                    }
-                    g.into_inner()
-                }
-            };
-            for g in &n.gateways {
-                if !prefix.contains(g.get_ref()) {
-                    self.wrong(
-                        g.span(),
-                        format!("gateway {} is not in {prefix}", g.get_ref()),
-                        "a gateway lies inside its network",
-                    );
-                }
-            }
-            networks.push(Network {
-                prefix,
-                group,
-                gateways: n.gateways.into_iter().map(Spanned::into_inner).collect(),
-                antispoof: n.antispoof,
-            });
-        }
-        networks
+        Control { core: c.core.map(Spanned::into_inner), socket, group: c.group, metrics }
     }
 
     fn groups(&mut self, default: &Limits, raw: Vec<raw::Group>) -> BTreeMap<String, Limits> {
@@ -389,7 +280,11 @@ impl Validator {
                 rule,
                 RuleSettings {
                     action: r.action.unwrap_or(d.action),
-                    deadline: r.deadline.map_or(d.deadline, |s| s.0),
+                    deadline: match r.deadline {
+                        None => d.deadline,
+                        Some(off) if off.get_ref() == "off" => None,
+                        some => Some(self.duration("deadline", some, SECOND, SECOND..=30 * DAY)),
+                    },
                     lock: r.lock.unwrap_or(d.lock),
                 },
             );

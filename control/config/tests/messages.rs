@@ -9,7 +9,7 @@ const EXAMPLE: &str = include_str!("../../../cordon.example.toml");
 fn refused(text: &str, line: usize, column: usize, words: &[&str]) {
     let e = Config::parse(text, "cordon.toml").unwrap_err();
     let message = e.to_string();
-    assert!(e.positions().contains(&(line, column)), "{:?}\n{message}", e.positions());
+    assert!(e.placed().any(|(at, p)| at == Some((line, column)) && !p.advice.is_empty()), "{message}");
     assert!(message.contains(&format!("cordon.toml:{line}:{column}: ")), "{message}");
     for w in words {
         assert!(message.contains(w), "`{w}` is not in:\n{message}");
@@ -23,7 +23,17 @@ fn the_example_is_good_and_states_the_defaults() {
     let d = Config::replay_default();
     assert_eq!(c.limits, d.limits);
     assert_eq!(c.tables, d.tables);
-    assert_eq!(c.breaker.window, d.breaker.window);
+    let plain =
+        |c: &Config| format!("{:?} {:?} {:?} {:?} {:?}", c.run, c.control, c.breaker, c.unlock, c.evidence);
+    assert_eq!(plain(&c), plain(&d));
+    assert_eq!((&c.never_lock, &c.exceptions), (&d.never_lock, &d.exceptions));
+    let mut dataplane = c.dataplane.clone();
+    (dataplane.cores, dataplane.queues, dataplane.eal) = (vec![], 1, vec![]);
+    assert_eq!(
+        format!("{dataplane:?}"),
+        format!("{:?}", d.dataplane),
+        "but for what is marked as an example"
+    );
     assert_eq!(c.control.socket.to_str(), Some("/run/cordon/cordon.sock"));
     for rule in Rule::all() {
         assert_eq!(c.rule(rule), d.rule(rule), "{rule}");
@@ -40,19 +50,24 @@ fn every_mistake_has_a_place_and_an_advice() {
         1,
         &["unknown field `dirr`", "dirr = \"/x\"", "cordon.example.toml"],
     );
-    refused("[run\n", 1, 5, &[]);
+    refused("[run\n", 1, 5, &["no TOML", "[brackets]"]);
     refused("[tables]\nhosts = 300\n", 2, 9, &["multiple of 256", "write 512"]);
     refused("[tables]\nipv6_hosts = 100\n", 2, 14, &["power of two", "128"]);
     refused("[dataplane]\nmtu = 20\n", 2, 7, &["68 to 9700"]);
     refused("[dataplane]\nstart_wait = \"5 parsecs\"\n", 2, 14, &["no duration"]);
     refused("[dataplane]\ncores = [1, 2]\nqueues = 3\n", 3, 10, &["cores names 2"]);
     refused("[[network]]\nprefix = \"10.0.0.7/8\"\n", 2, 10, &["do you mean \"10.0.0.0/8\"?"]);
-    refused("[[network]]\nprefix = \"10.0.0.0/8\"\n", 2, 10, &["set hosts = 16777216"]);
+    refused("[[network]]\nprefix = \"10.0.0.0/8\"\n", 2, 10, &["take 16777216 host ids", "room for 4194304"]);
+    refused("[[network]]\nprefix = \"10.0.0.0/14\"\n", 2, 10, &["hosts = 65536", "set hosts = 262144"]);
+    refused("[[network]]\nprefix = \"rack 7\"\n", 2, 10, &["no prefix", "192.0.2.0/24"]);
+    refused("[[network]]\nprefix = \"2001:db8::/80\"\n", 2, 10, &["ipv6_host_length = 64"]);
+    refused("[[network]]\nprefix = \"fc00::/7\"\n", 2, 10, &["too short"]);
+    refused("[[network]]\nname = \"x\"\n", 1, 1, &["missing field `prefix`"]);
     refused(
         "[[network]]\nprefix = \"10.0.0.0/24\"\n[[network]]\nprefix = \"10.0.0.128/25\"\n",
         4,
         10,
-        &["overlaps", "10.0.0.0/24"],
+        &["10.0.0.128/25 on line 4 overlaps 10.0.0.0/24 on line 2", "split the larger"],
     );
     refused(
         "[[network]]\nprefix = \"10.0.0.0/24\"\ngroup = \"web\"\n",
@@ -78,18 +93,48 @@ fn every_mistake_has_a_place_and_an_advice() {
         16,
         &["named twice"],
     );
+    refused(
+        "[[wire]]\nname = \"a\"\ninside = \"l2\"\ninside_port = \"01:00.0\"\noutside_port = \"0000:01:00.0\"\n",
+        5,
+        16,
+        &["named twice"],
+    );
+    refused(
+        "[[wire]]\nname = \"a\"\ninside = \"l3\"\ninside_port = \"x\"\noutside_port = \"y\"\n",
+        3,
+        10,
+        &["`l3`", "`l2` or `routed`"],
+    );
     refused("[limits.out]\npackets = { lock_fast = 5 }\n", 2, 1, &["lock_mean"]);
     refused("[limits.out]\nsyn = { warn_fast = 6000 }\n", 2, 1, &["lies above lock_fast = 5000"]);
     refused("[limits.in]\npigs = { warn_fast = 6000 }\n", 2, 1, &["the measures are packets bits"]);
     refused("[rules.netscam]\naction = \"warn\"\n", 1, 8, &["unknown rule `netscam`", "syn-out"]);
     refused("[control]\nmetrics = \"9477\"\n", 2, 11, &["127.0.0.1:9477"]);
+    refused("[dataplane]\ncores = [1, 1]\n", 2, 9, &["a core twice"]);
+    refused("[dataplane]\ncores = [1]\n[control]\ncore = 1\n", 4, 8, &["a worker polls"]);
+    refused("[dataplane]\nidle_sleep = \"1s\"\n", 2, 14, &["out of range", "10ms"]);
+    refused("[dataplane]\nmtu = \"big\"\n", 2, 7, &["invalid type", "cordon.example.toml"]);
+    refused("[run]\ndir = \"run\"\n", 2, 7, &["relative path"]);
+    refused("[run]\nstate = \"/x\"\nstate = \"/y\"\n", 3, 1, &["duplicate key", "no TOML"]);
+    refused(&format!("[control]\nsocket = \"/{}\"\n", "x".repeat(107)), 2, 10, &["108 bytes", "107"]);
+    refused("[never_lock]\nprefixes = [\"10.0.0.0/24\", \"10.0.1.1/24\"]\n", 2, 28, &["10.0.1.0/24"]);
+    refused("[rules.syn-out]\ndeadline = \"soon\"\n", 2, 12, &["no duration", "30s"]);
+    refused("[rules.syn-out]\naction = \"kill\"\n", 2, 10, &["`observe`, `warn`, `lock`"]);
+    refused("[rules.netscan]\n", 1, 8, &["unknown rule"]);
+    refused("[[group]]\nname = \"default\"\n", 2, 8, &["[limits]"]);
+    refused("[[group]]\nname = \"w\"\n[[group]]\nname = \"w\"\n", 4, 8, &["two groups"]);
+    refused("[evidence]\nlocale = \"fr\"\n", 2, 10, &["`en` or `de`"]);
+    refused("[breaker]\nwindow = \"0s\"\n", 2, 10, &["out of range", "1s"]);
     refused("[breaker]\nshare = 7.0\n", 2, 9, &["from 0 to 1"]);
 }
 
 #[test]
 fn all_semantic_mistakes_are_told_at_once() {
-    let text = "[tables]\nhosts = 300\nipv6_hosts = 100\n[rules.x]\n";
-    assert_eq!(Config::parse(text, "t").unwrap_err().problems().len(), 3);
+    let text = "[tables]\nhosts = 300\nipv6_hosts = 100\n[rules.x]\n[[network]]\nprefix = \"10.0.0.1/24\"\n\
+                gateways = [\"x\"]\n[breaker]\nwindow = \"x\"\n[exceptions]\nprefixes = [\"x\"]\n";
+    let e = Config::parse(text, "t").unwrap_err();
+    let lines: Vec<_> = e.placed().filter_map(|(at, _)| at).map(|(line, _)| line).collect();
+    assert_eq!(lines, [2, 3, 4, 6, 7, 9, 11], "all, in order of the file:\n{e}");
 }
 
 #[test]
@@ -119,6 +164,30 @@ fn one_limit_is_set_by_its_key() {
 }
 
 #[test]
+fn a_message_shows_the_line_and_points_at_the_place() {
+    let e = Config::parse("[tables]\n\thosts = 300\n", "c.toml").unwrap_err().to_string();
+    assert_eq!(
+        e,
+        "c.toml:2:10: hosts = 300 is no multiple of 256\n    2 |  hosts = 300\n      |          ^\n\
+         \x20     = write 512: hosts are given out in blocks of 256"
+    );
+}
+
+#[test]
+fn extreme_numbers_are_refused_and_overflow_nothing() {
+    for key in ["tables.hosts", "tables.ipv6_hosts", "tables.locks", "dataplane.mbufs", "breaker.locks_min"] {
+        for value in ["4294967295", "4294967296", "9223372036854775807", "-1", "0"] {
+            let e = Config::parse(&format!("{key} = {value}\n"), "t").expect_err(key);
+            assert!(e.to_string().contains("t:1:"), "{e}");
+        }
+    }
+    let all = "[[network]]\nprefix = \"0.0.0.0/0\"\n".repeat(3);
+    assert_eq!(Config::parse(&all, "t").unwrap_err().problems().len(), 5, "three are too large, two overlap");
+    let l = Config::parse("[limits.in]\nsyn = { lock_fast = 9223372036854775807 }\n", "t").unwrap().limits;
+    assert_eq!(l.get(Way::In, Measure::Syn).lock_fast, u64::MAX / 2);
+}
+
+#[test]
 fn no_text_panics() {
     let mut seed = 1u64;
     for _ in 0..3000 {
@@ -135,6 +204,11 @@ fn no_text_panics() {
             }
         }
         if let Err(e) = Config::parse(&String::from_utf8_lossy(&bytes), "fuzz") {
+            assert!(!e.to_string().is_empty());
+        }
+        let noise: Vec<u8> =
+            bytes.iter().map(|b| b.wrapping_mul(u8::try_from(seed >> 56).unwrap())).collect();
+        if let Err(e) = Config::parse(&String::from_utf8_lossy(&noise), "noise") {
             assert!(!e.to_string().is_empty());
         }
     }

@@ -1,0 +1,108 @@
+//! Single values: numbers in a range, durations, prefixes, paths.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use crate::error::Problem;
+use crate::raw::Text;
+
+/// Collects what is wrong, so that everything can be told at once.
+pub(crate) struct Validator<'a> {
+    /// The file, for the lines of things named in messages.
+    pub(crate) text: &'a str,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Validator<'_> {
+    pub(crate) fn wrong(
+        &mut self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        self.problems.push(Problem::at(span, message, advice));
+    }
+
+    /// A number within a range, or its default.
+    pub(crate) fn number<T: Copy + PartialOrd + Display>(
+        &mut self,
+        key: &str,
+        value: Option<Spanned<T>>,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> T {
+        let Some(value) = value else { return default };
+        let n = *value.get_ref();
+        if range.contains(&n) {
+            return n;
+        }
+        let advice = format!("choose a number from {} to {}", range.start(), range.end());
+        self.wrong(value.span(), format!("{key} = {n} is out of range"), advice);
+        default
+    }
+
+    /// A duration within a range, or its default.
+    pub(crate) fn duration(
+        &mut self,
+        key: &str,
+        value: Option<Text>,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(value) = value else { return default };
+        match humantime::parse_duration(value.get_ref()) {
+            Ok(d) if range.contains(&d) => d,
+            Ok(_) => {
+                let (least, most) =
+                    (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+                let message = format!("{key} = \"{}\" is out of range", value.get_ref());
+                self.wrong(value.span(), message, format!("choose a duration from {least} to {most}"));
+                default
+            }
+            Err(e) => {
+                let message = format!("{key} = \"{}\" is no duration: {e}", value.get_ref());
+                self.wrong(
+                    value.span(),
+                    message,
+                    "write a number and a unit, like \"100ms\", \"30s\" or \"2h\"",
+                );
+                default
+            }
+        }
+    }
+
+    /// A prefix without host bits.
+    pub(crate) fn prefix(&mut self, value: &Text) -> Option<IpNet> {
+        let text = value.get_ref();
+        let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        let Some(net) = parsed else {
+            let advice = "write it like \"192.0.2.0/24\" or \"2001:db8::/48\"";
+            self.wrong(value.span(), format!("`{text}` is no prefix"), advice);
+            return None;
+        };
+        if net.trunc() != net {
+            let message = format!("`{text}` has host bits set");
+            self.wrong(value.span(), message, format!("do you mean \"{}\"?", net.trunc()));
+            return None;
+        }
+        Some(net)
+    }
+
+    /// A directory or socket, the same for every program whatever its working directory.
+    pub(crate) fn path(&mut self, key: &str, value: Option<Spanned<PathBuf>>, default: &str) -> PathBuf {
+        let Some(value) = value else { return default.into() };
+        if !value.get_ref().is_absolute() {
+            let message = format!("{key} = \"{}\" is a relative path", value.get_ref().display());
+            let advice =
+                "write a path from /: the programs that read this file have different working directories";
+            self.wrong(value.span(), message, advice);
+        }
+        value.into_inner()
+    }
+}
