@@ -14,8 +14,9 @@ pub struct Time(i64);
 impl Time {
     /// From nanoseconds since 1970; clamped to the years that can be written.
     pub fn from_unix_ns(ns: i128) -> Time {
-        // Years 0000 to 9999, as RFC 3339 has them.
-        let ms = (ns.div_euclid(1_000_000)).clamp(-62_167_219_200_000, 253_402_300_799_999);
+        // From the year 0, where RFC 3339 begins, to the end of jiff's range, a day before the year 9999 ends.
+        let most = i128::from(jiff::Timestamp::MAX.as_millisecond());
+        let ms = ns.div_euclid(1_000_000).clamp(-62_167_219_200_000, most);
         Time(i64::try_from(ms).unwrap_or(0))
     }
 
@@ -185,6 +186,9 @@ words! {
     }
 }
 
+/// Longest id of a server, in bytes.
+const SERVER_ID_MAX: usize = 64;
+
 /// What a lock is on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
@@ -224,14 +228,25 @@ impl FromStr for Target {
     type Err = String;
     fn from_str(s: &str) -> Result<Target, String> {
         if let Some(id) = s.strip_prefix("server:") {
-            return if id.is_empty() { Err("server: needs an id, as in server:1234".into()) } else { Ok(Target::Server(id.to_owned())) };
+            return if id.is_empty() || id.len() > SERVER_ID_MAX || !id.chars().all(|c| c.is_ascii_graphic()) {
+                Err(format!(
+                    "a server's id has 1 to {SERVER_ID_MAX} ASCII characters and no space, as in server:1234"
+                ))
+            } else {
+                Ok(Target::Server(id.to_owned()))
+            };
         }
         if let Ok(a) = s.parse::<IpAddr>() {
-            return Ok(Target::from(a));
+            // ::ffff:192.0.2.1 is how programs write an IPv4 address; no packet bears it.
+            return Ok(Target::from(a.to_canonical()));
         }
         let net = s.parse::<IpNet>().map_err(|_| format!("`{s}` is no address, prefix or server:ID"))?;
         if net.trunc() != net {
-            return Err(format!("`{s}` has host bits set; do you mean {} or the address {}?", net.trunc(), net.addr()));
+            return Err(format!(
+                "`{s}` has host bits set; do you mean {} or the address {}?",
+                net.trunc(),
+                net.addr()
+            ));
         }
         Ok(Target::Prefix(net))
     }

@@ -1,6 +1,11 @@
 //! What goes over the control socket: one JSON object on a line each way.
 //!
-//! Every request carries `"v": 1`. Times are RFC 3339 in UTC with milliseconds.
+//! Every request carries `"v": 1`. Times are RFC 3339 in UTC with milliseconds. A client sends a line, reads a line, and
+//! may send the next one on the same connection. By hand:
+//!
+//! ```text
+//! echo '{"v":1,"op":"list"}' | socat - UNIX-CONNECT:/run/cordon/cordon.sock
+//! ```
 #![forbid(unsafe_code)]
 
 mod domain;

@@ -183,10 +183,17 @@ pub struct WorkerReport {
     pub core: Option<u64>,
     /// Packets received.
     pub packets: u64,
-    /// Cycles a packet in polls that brought packets.
+    /// Cycles a packet in polls that brought packets; 0 before the first.
+    #[serde(serialize_with = "finite")]
     pub cycles_per_packet: f64,
     /// Whether it moves.
     pub alive: bool,
+}
+
+/// JSON has no word for what comes of 0 / 0.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn finite<S: serde::Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64(if v.is_finite() { *v } else { 0.0 })
 }
 
 /// `cordon status`

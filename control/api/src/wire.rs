@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Direction, Reason, Target, Time};
 use crate::report::{BreakerRow, HostReport, IncidentRow, LockRow, StatusReport, TopRow};
+use crate::{REQUEST_MAX, VERSION};
 
 /// A request with the protocol's version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,19 +32,21 @@ pub enum TopBy {
     Syn,
 }
 
-/// What the operator asks.
+/// What the operator asks. A field that cordond does not know is refused, never ignored: a lock must not be wider than
+/// was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "kebab-case")]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// How is everything?
     Status,
     /// Who moves most?
     Top {
         /// Order.
+        #[serde(default)]
         by: TopBy,
         /// Direction; `both` adds them.
         direction: Direction,
-        /// Rows.
+        /// Most rows.
         limit: usize,
     },
     /// The lock list.
@@ -68,8 +71,10 @@ pub enum Request {
         /// Until when.
         until: Option<Time>,
         /// Who may still reach it.
+        #[serde(default)]
         except: Vec<IpNet>,
         /// Even if it is on the never-lock list.
+        #[serde(default)]
         force: bool,
     },
     /// Unlock by hand: one reason, or all of them.
@@ -79,6 +84,7 @@ pub enum Request {
         /// Only this reason.
         reason: Option<Reason>,
         /// Whatever the reason.
+        #[serde(default)]
         all: bool,
     },
     /// Take back what a rule did since a time.
@@ -88,11 +94,13 @@ pub enum Request {
         /// Since when.
         since: Time,
         /// Only say what would be done.
+        #[serde(default)]
         dry_run: bool,
     },
     /// Incidents, latest first.
     Incidents {
         /// Only open ones.
+        #[serde(default)]
         open: bool,
         /// Most rows.
         limit: usize,
@@ -134,6 +142,55 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// The line that asks for it, without its end.
+    pub fn to_line(&self) -> Result<String, Failure> {
+        let line = serde_json::to_string(&Envelope { v: VERSION, request: self.clone() }).map_err(|e| {
+            Failure::new(
+                ErrorCode::BadRequest,
+                format!("the request cannot be written: {e}"),
+                "leave out what is unusual",
+            )
+        })?;
+        if line.len() > REQUEST_MAX {
+            let message = format!("the request has {} bytes, {REQUEST_MAX} are allowed", line.len());
+            return Err(Failure::new(
+                ErrorCode::BadRequest,
+                message,
+                "use a shorter note, or fewer --except",
+            ));
+        }
+        Ok(line)
+    }
+
+    /// Reads a line, without its end. The failure is the answer to send.
+    pub fn from_line(line: &[u8]) -> Result<Request, Failure> {
+        /// The version alone, so that a request of another version is not blamed for its other fields.
+        #[derive(Deserialize)]
+        struct Version {
+            v: u32,
+        }
+        let bad = |message: String, hint: &str| Failure::new(ErrorCode::BadRequest, message, hint);
+        if line.len() > REQUEST_MAX {
+            let message = format!("the request is longer than {REQUEST_MAX} bytes");
+            return Err(bad(message, "send one JSON object on one line"));
+        }
+        let version: Version = serde_json::from_slice(line).map_err(|e| {
+            let message = format!("the request is not understood: {e}");
+            bad(message, "send one JSON object on one line, such as {\"v\":1,\"op\":\"status\"}")
+        })?;
+        if version.v != VERSION {
+            let message =
+                format!("the request is of protocol version {}, cordond speaks {VERSION}", version.v);
+            return Err(bad(message, "use the cordon command that was installed with cordond"));
+        }
+        serde_json::from_slice::<Envelope>(line).map(|e| e.request).map_err(|e| {
+            let message = format!("the request is not understood: {e}");
+            bad(message, "cordon and cordond may be of different versions: compare cordon --version with cordon status")
+        })
+    }
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,6 +199,24 @@ pub enum Response {
     Ok(Payload),
     /// It was not.
     Error(Failure),
+}
+
+impl Response {
+    /// The line that says it, without its end.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|e| {
+            // Strings, numbers and lists always can be written; whatever else it may be, the client hears of it.
+            let cause = e.to_string().replace(['"', '\\'], "'");
+            format!(
+                r#"{{"error":{{"code":"failed","message":"the answer cannot be written: {cause}","hint":"report this"}}}}"#
+            )
+        })
+    }
+
+    /// Reads a line, without its end.
+    pub fn from_line(line: &[u8]) -> Result<Response, serde_json::Error> {
+        serde_json::from_slice(line)
+    }
 }
 
 /// What comes back.
@@ -204,6 +279,8 @@ pub enum ErrorCode {
     Permission,
     /// cordond could not do it (disk, dataplane).
     Failed,
+    /// cordond does not answer, or not in its language. Said by clients, never by cordond.
+    Unreachable,
 }
 
 impl ErrorCode {
@@ -212,6 +289,7 @@ impl ErrorCode {
         match self {
             ErrorCode::Refused | ErrorCode::Failed => 1,
             ErrorCode::BadRequest => 2,
+            ErrorCode::Unreachable => 3,
             ErrorCode::NotFound => 4,
             ErrorCode::Permission => 5,
         }
