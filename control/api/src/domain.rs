@@ -15,7 +15,7 @@ impl Time {
     /// From nanoseconds since 1970; clamped to the years that can be written.
     pub fn from_unix_ns(ns: i128) -> Time {
         // From the year 0, where RFC 3339 begins, to the end of jiff's range, a day before the year 9999 ends.
-        let most = i128::from(jiff::Timestamp::MAX.as_millisecond());
+        let most = i128::from(jiff::Timestamp::MAX.as_second()) * 1_000;
         let ms = ns.div_euclid(1_000_000).clamp(-62_167_219_200_000, most);
         Time(i64::try_from(ms).unwrap_or(0))
     }
