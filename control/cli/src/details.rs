@@ -1,0 +1,144 @@
+//! Pages about one thing.
+
+use api::{HostReport, IncidentRow, Target, Traffic};
+
+use crate::human::{between, count, scaled};
+use crate::lists::{incident_table, lock_table, rate};
+use crate::render::Page;
+use crate::table::Table;
+
+/// `cordon show`
+pub(crate) fn host(page: &Page<'_>, h: &HostReport) -> String {
+    let style = page.style;
+    let mut text = page.field("Target", &h.target.to_string());
+    text += &page.field(
+        "Network",
+        &match (&h.group, h.internal, &h.target) {
+            (_, true, _) => format!("internal, group {}", h.group.as_deref().unwrap_or("default")),
+            (_, false, Target::Server(_)) => "a server of the inventory".to_owned(),
+            (_, false, Target::Prefix(_)) => {
+                "in no configured network: it is neither counted nor locked".to_owned()
+            }
+        },
+    );
+    text += &page.field(
+        "Enforced",
+        &match h.enforced {
+            None => style.green("nothing: its packets pass"),
+            Some(d) => style.red(match d {
+                api::Direction::Out => "out: what it sends is dropped",
+                api::Direction::In => "in: what it is sent is dropped",
+                api::Direction::Both => "both: everything it sends and is sent is dropped",
+            }),
+        },
+    );
+    if h.never_lock {
+        text += &page.field("Never lock", "detectors leave it alone; an operator needs --force");
+    }
+    for (rule, until) in &h.exemptions {
+        let left = between(page.now, *until);
+        text += &page.field("Exempt", &format!("from {rule} until {until} (for {left})"));
+    }
+    if let (Some(out), Some(inbound)) = (&h.out, &h.inbound) {
+        text += &format!("\n{}", traffic(page, out, inbound));
+    }
+    if !h.locks.is_empty() {
+        text += &format!("\n{}", lock_table(page, &h.locks));
+        let mut reasons: Vec<_> = h.locks.iter().map(|l| (l.target.to_string(), l.reason)).collect();
+        reasons.sort();
+        reasons.dedup();
+        for (target, reason) in reasons {
+            text += &page.next(&format!("unlock {target} --reason {reason}"), "lifts it");
+        }
+    }
+    if !h.incidents.is_empty() {
+        text += &format!("\n{}", incident_table(page, &h.incidents));
+        if let Some(i) = h.incidents.first() {
+            text += &page.next(&format!("incident {}", i.id), "says everything about the latest");
+        }
+    }
+    text
+}
+
+/// Since the dataplane started.
+fn traffic(page: &Page<'_>, out: &Traffic, inbound: &Traffic) -> String {
+    type Part = (&'static str, fn(&Traffic) -> u64);
+    let packets: [Part; 8] = [
+        ("packets", |c| c.packets),
+        ("  dropped", |c| c.dropped),
+        ("  tcp", |c| c.tcp),
+        ("    syn", |c| c.syn),
+        ("  udp", |c| c.udp),
+        ("  icmp", |c| c.icmp),
+        ("  other", |c| c.other),
+        ("  fragments", |c| c.fragments),
+    ];
+    let mut t = Table::new(&["TRAFFIC", " OUT", " IN"]);
+    t.row(["bytes".into(), scaled(out.bytes, "B"), scaled(inbound.bytes, "B")]);
+    for (name, value) in packets {
+        t.row([name.into(), count(value(out)), count(value(inbound))]);
+    }
+    t.lines(page.style)
+}
+
+/// `cordon incident`
+pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
+    let style = page.style;
+    let state = match i.closed {
+        None => style.yellow("open"),
+        Some(t) => format!("closed at {t}"),
+    };
+    let mut text = page.field("Incident", &format!("{}, {}, {state}", i.id, i.kind));
+    let who = [i.address.clone(), i.mac.clone()].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    text += &page.field("Server", if who.is_empty() { "unknown" } else { &who });
+    text += &page.field(
+        "Rule",
+        &format!(
+            "{}, {} {}, {} window",
+            i.rule,
+            i.measure,
+            i.direction,
+            match i.window.as_str() {
+                "fast" => "1 s",
+                "mean" => "300 s",
+                other => other,
+            }
+        ),
+    );
+    text += &page.field(
+        "Measured",
+        &format!("{} at most, limit {}", rate(&i.measure, i.peak), rate(&i.measure, i.limit)),
+    );
+    text += &page.field(
+        "Packets",
+        &format!(
+            "{} ({}) in {} s, {} of them dropped",
+            count(i.packets),
+            scaled(i.bytes, "B"),
+            count(i.seconds),
+            count(i.dropped)
+        ),
+    );
+    if let Some(p) = &i.protocol {
+        text += &page.field("Protocol", p);
+    }
+    text += &page.field(
+        "Seen",
+        &format!("{} to {} ({})", i.first_seen, i.last_seen, between(i.first_seen, i.last_seen)),
+    );
+    for (n, a) in i.actions.iter().enumerate() {
+        let ago = between(a.at, page.now);
+        text +=
+            &page.field(if n == 0 { "Done" } else { "" }, &format!("{} at {} ({ago} ago)", a.action, a.at));
+    }
+    if let Some(why) = &i.held_back {
+        text += &page.field("Held back", why);
+    }
+    if !i.files.is_empty() {
+        text += &page.field("Evidence", &i.files.join(" "));
+    }
+    if let Some(address) = &i.address {
+        text += &page.next(&format!("show {address}"), "says what is enforced now, and how to lift it");
+    }
+    text
+}

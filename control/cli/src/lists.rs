@@ -1,0 +1,138 @@
+//! Pages that are one table.
+
+use api::{BreakerRow, IncidentRow, LockRow, Reason, Time, TopRow};
+
+use crate::human::{between, count, scaled, short};
+use crate::render::{Page, wrap};
+use crate::table::Table;
+
+pub(crate) fn top(page: &Page<'_>, rows: &[TopRow]) -> String {
+    if rows.is_empty() {
+        return format!("No server moves.\n{}", page.next("status", "says whether packets arrive"));
+    }
+    let mut t = Table::new(&["ADDRESS", " PACKETS/S", " TRAFFIC", " SYN/S", "LOCKED", "GROUP"]);
+    for r in rows {
+        t.row([
+            r.address.clone(),
+            count(r.packets_per_second),
+            scaled(r.bits_per_second, "bit/s"),
+            count(r.syn_per_second),
+            if r.locked { "locked" } else { "" }.to_owned(),
+            r.group.clone(),
+        ]);
+    }
+    t.lines(page.style)
+}
+
+/// The list as a whole.
+pub(crate) fn locks(page: &Page<'_>, rows: &[LockRow]) -> String {
+    if rows.is_empty() {
+        return "Nothing is locked.\n".to_owned();
+    }
+    format!(
+        "{}{}",
+        lock_table(page, rows),
+        page.next("unlock TARGET --reason REASON", "lifts one; `show TARGET` says more")
+    )
+}
+
+/// Rows of the lock list, and below them why some are not enforced.
+pub(crate) fn lock_table(page: &Page<'_>, rows: &[LockRow]) -> String {
+    let mut t = Table::new(&[" ID", "TARGET", "WAY", "REASON", "FOR", "ENDS", "BY"]);
+    for r in rows {
+        let mut by = vec![r.rule.clone().unwrap_or_else(|| r.who.clone())];
+        by.extend(r.incident.clone());
+        by.extend(r.case.as_ref().map(|c| format!("case {c}")));
+        if !r.enforced {
+            by.insert(0, "NOT ENFORCED".to_owned());
+        }
+        let note = r.note.as_ref().map_or_else(String::new, |n| format!(": {n}"));
+        t.row([
+            r.id.to_string(),
+            r.target.to_string(),
+            r.direction.to_string(),
+            r.reason.to_string(),
+            age(page, r.created),
+            ends(page, r),
+            format!("{}{note}", by.join(", ")),
+        ]);
+    }
+    let mut text = t.lines(page.style);
+    for r in rows.iter().filter(|r| !r.enforced) {
+        let why = r.why_not.as_deref().unwrap_or("cordond does not say why; see `cordon status`");
+        let line = format!("lock {} on {} is not enforced: {why}", r.id, r.target);
+        text += &format!("  {}\n", page.style.yellow(&wrap(&line, 2)));
+    }
+    text
+}
+
+fn age(page: &Page<'_>, since: Time) -> String {
+    short(page.now.unix_ms().saturating_sub(since.unix_ms()))
+}
+
+/// How a lock ends.
+fn ends(page: &Page<'_>, r: &LockRow) -> String {
+    match r.until {
+        Some(t) => match t.unix_ms().saturating_sub(page.now.unix_ms()) {
+            left if left > 0 => format!("in {}", short(left)),
+            _ => "now".to_owned(),
+        },
+        None if r.is_detectors() && r.reason == Reason::AttackIn => "if quiet".to_owned(),
+        None => "by hand".to_owned(),
+    }
+}
+
+pub(crate) fn incidents(page: &Page<'_>, rows: &[IncidentRow]) -> String {
+    if rows.is_empty() {
+        return "There are no incidents.\n".to_owned();
+    }
+    format!("{}{}", incident_table(page, rows), page.next("incident ID", "says everything about one"))
+}
+
+/// Rows of incidents.
+pub(crate) fn incident_table(page: &Page<'_>, rows: &[IncidentRow]) -> String {
+    let mut t = Table::new(&["ID", "STATE", "ADDRESS", "DONE", "AGO", "WHAT"]);
+    for i in rows {
+        t.row([
+            i.id.clone(),
+            if i.closed.is_none() { "open" } else { "closed" }.to_owned(),
+            i.address.clone().or_else(|| i.mac.clone()).unwrap_or_default(),
+            i.action.to_string(),
+            age(page, i.opened),
+            format!("{}: {} (limit {})", i.rule, rate(&i.measure, i.peak), rate(&i.measure, i.limit)),
+        ]);
+    }
+    t.lines(page.style)
+}
+
+/// A value of a measure, with its unit.
+pub(crate) fn rate(measure: &str, value: u64) -> String {
+    match measure {
+        "bits" => scaled(value, "bit/s"),
+        _ => format!("{}/s", count(value)),
+    }
+}
+
+pub(crate) fn breaker(page: &Page<'_>, rows: &[BreakerRow]) -> String {
+    if rows.is_empty() {
+        return "No rule is latched.\n".to_owned();
+    }
+    let mut text = String::new();
+    for b in rows {
+        text += &format!(
+            "{} is latched since {} ({} ago): {} locks in the window. It only observes; its locks stand.\n",
+            page.style.red(&b.rule),
+            b.since,
+            between(b.since, page.now),
+            count(b.locks)
+        );
+        let waiting = if b.waiting.is_empty() { "nothing".to_owned() } else { b.waiting.join(" ") };
+        text += &format!("  would have locked since: {}\n", wrap(&waiting, 27));
+        text += &page.next(&format!("breaker reset {}", b.rule), "lets it lock again");
+        text += &page.next(
+            &format!("unlock --rule {} --since {} --dry-run", b.rule, b.since.plus_ms(-600_000)),
+            "shows what to take back",
+        );
+    }
+    text
+}

@@ -1,0 +1,382 @@
+//! What the command asks, and how it shows the answer.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use api::{
+    Attention, BreakerRow, Direction, ErrorCode, HostReport, IncidentRow, LockRow, Payload, PortReport,
+    Reason, Request, Severity, StatusReport, Time, TopBy, TopRow, Traffic, VerdictCount, WireReport,
+    WorkerReport,
+};
+use common::{Fake, ago, incident, lock, target};
+
+fn status() -> StatusReport {
+    let attention = |severity, text: &str, next_step: &str| Attention {
+        severity,
+        text: text.to_owned(),
+        next_step: next_step.to_owned(),
+    };
+    let port = |side: &str, device: &str| PortReport {
+        side: side.to_owned(),
+        device: device.to_owned(),
+        link_up: true,
+        held_down: false,
+        speed_mbps: 10_000,
+        received: 123_456_789_012,
+        sent: 123_456_789_012,
+        missed: 12,
+        errors: 0,
+    };
+    let verdict = |v: &str, packets| VerdictCount {
+        verdict: v.to_owned(),
+        packets,
+        bytes: packets.saturating_mul(100),
+    };
+    StatusReport {
+        attention: vec![
+            attention(Severity::Notice, "tables are on small pages", "./hugepages.sh reserve 1G"),
+            attention(
+                Severity::Critical,
+                &"worker 1 stands still, and everything that it should forward waits ".repeat(3),
+                "journalctl -u cordon-dataplane",
+            ),
+        ],
+        version: "0.1.0".to_owned(),
+        started: ago(7_800_000),
+        dataplane: "forwarding".to_owned(),
+        dataplane_pid: Some(4711),
+        incarnation: Some(3),
+        enforcing: true,
+        bypass: "off".to_owned(),
+        received_packets: 1_234_567,
+        received_bytes: 123_456_700,
+        verdicts: vec![
+            verdict("forward", 1_234_500),
+            verdict("drop_locked_out", 60),
+            verdict("drop_tx_full", 7),
+        ],
+        balanced: true,
+        malformed: 3,
+        non_ip: 4,
+        wires: vec![WireReport {
+            name: "uplink1".to_owned(),
+            inside: "l2".to_owned(),
+            ports: vec![
+                port("inside", "net_af_packet0,iface=eth1,qpairs=2,framecnt=4096"),
+                port("outside", "0000:01:00.1"),
+            ],
+        }],
+        workers: vec![WorkerReport {
+            worker: 0,
+            core: Some(2),
+            packets: 5,
+            cycles_per_packet: 98.6,
+            alive: false,
+        }],
+        active_hosts: 42,
+        locks: vec![(Reason::AttackOut, 2), (Reason::Abuse, 0), (Reason::NonPayment, 1)],
+        open_incidents: 2,
+        breaker: vec![],
+        pages: "small".to_owned(),
+        config: "/etc/cordon/cordon.toml".to_owned(),
+    }
+}
+
+#[test]
+fn status_begins_with_what_needs_attention_most_urgent_first() {
+    let fake = Fake::ok(Payload::Status(Box::new(status())));
+    let ran = fake.run(&["status"]).fits().is(
+        0,
+        &[
+            "journalctl -u cordon-dataplane",
+            "forwarding, enforcing locks, pid 4711",
+            "running for 2 h 10 min",
+            "1,234,567 received (123.4 MB) = 1,234,500 forwarded + 67 dropped: balanced",
+            "60 locked out, 7 tx full",
+            "2 attack-out, 1 non-payment\n",
+            "up 10G",
+            "123,456,789,012",
+            "STANDS STILL",
+        ],
+        &[],
+    );
+    assert_eq!(fake.request(), Request::Status);
+    assert!(ran.out.starts_with("2 things need attention:\n  critical  worker 1"), "{}", ran.out);
+}
+
+#[test]
+fn status_says_so_when_nothing_needs_attention_and_when_nothing_is_enforced() {
+    let calm = StatusReport { attention: vec![], ..status() };
+    Fake::ok(Payload::Status(Box::new(calm))).run(&["status"]).is(0, &["Nothing needs attention."], &[]);
+    let bypassed =
+        StatusReport { bypass: "direct".to_owned(), enforcing: false, balanced: false, ..status() };
+    let fake = Fake::ok(Payload::Status(Box::new(bypassed)));
+    fake.run(&["status"]).is(0, &["enforcing nothing", "bypass off --direct", "not balanced"], &[]);
+}
+
+#[test]
+fn json_is_the_answer_itself_and_round_trips() {
+    let s = status();
+    let out = Fake::ok(Payload::Status(Box::new(s.clone()))).run(&["status", "--json"]).is(0, &[], &[]).out;
+    assert_eq!(serde_json::from_str::<StatusReport>(&out).unwrap(), s);
+
+    let rows = vec![LockRow { note: Some("\x1b[31mred\nline".to_owned()), ..lock(1, "2001:db8::/64") }];
+    let out = Fake::ok(Payload::Locks(rows.clone())).run(&["--json", "list"]).is(0, &[], &[]).out;
+    assert_eq!(serde_json::from_str::<Vec<LockRow>>(&out).unwrap(), rows);
+    assert_eq!(out.lines().count(), 1, "one line, whatever a note holds");
+
+    let rows = vec![incident("C-2026-000001", "192.0.2.1")];
+    let out = Fake::ok(Payload::Incidents(rows.clone())).run(&["incidents", "--json"]).is(0, &[], &[]).out;
+    assert_eq!(serde_json::from_str::<Vec<IncidentRow>>(&out).unwrap(), rows);
+
+    let out = Fake::ok(Payload::Done("read".to_owned())).run(&["reload", "--json"]).is(0, &[], &[]).out;
+    assert_eq!(out, "{\"done\":\"read\"}\n");
+
+    let err =
+        Fake::failure(ErrorCode::NotFound, "no such incident", "look").run(&["incident", "x", "--json"]);
+    let err = err.is(4, &[], &[]).err;
+    let v: serde_json::Value = serde_json::from_str(&err).unwrap();
+    assert_eq!(v["error"]["code"], "not-found");
+}
+
+#[test]
+fn the_list_fits_and_says_what_is_not_enforced() {
+    let longest = "2001:db8:1111:2222:3333:4444:5555:6666";
+    let rows = vec![
+        lock(1, "192.0.2.1"),
+        LockRow {
+            reason: Reason::Misconfiguration,
+            note: Some("a note that is far too long for its column, but who would not write one".to_owned()),
+            until: Some(Time::now().plus_ms(3_630_000)),
+            ..lock(123_456, longest)
+        },
+        LockRow {
+            rule: Some("udp-in".to_owned()),
+            incident: Some("C-2026-000001".to_owned()),
+            reason: Reason::AttackIn,
+            direction: Direction::In,
+            case: None,
+            note: None,
+            ..lock(3, "192.0.2.3")
+        },
+        LockRow {
+            enforced: false,
+            why_not: Some("it lies in no configured network".to_owned()),
+            ..lock(4, "198.51.100.0/24")
+        },
+    ];
+    let fake = Fake::ok(Payload::Locks(rows));
+    fake.run(&["list"]).fits().is(
+        0,
+        &[
+            longest,
+            "  2 h ",
+            "in 1 h",
+            "by hand",
+            "if quiet",
+            "udp-in",
+            "…",
+            "NOT ENFORCED",
+            "lock 4 on 198.51.100.0/24 is not enforced: it lies in no configured network",
+            "unlock TARGET --reason REASON",
+        ],
+        &[],
+    );
+    assert_eq!(fake.request(), Request::List);
+    Fake::ok(Payload::Locks(vec![])).run(&["list"]).is(0, &["Nothing is locked."], &[]);
+}
+
+#[test]
+fn a_lock_asks_for_what_was_said_and_shows_how_to_undo_it() {
+    let fake = Fake::ok(Payload::Locks(vec![lock(5, "192.0.2.5")]));
+    let words = [
+        "lock",
+        "192.0.2.5",
+        "--reason",
+        "non-payment",
+        "--note",
+        "third reminder",
+        "--case",
+        "4711",
+        "--for",
+        "2h",
+        "--except",
+        "203.0.113.0/24",
+        "--except",
+        "2001:db8::1",
+        "--direction",
+        "out",
+        "--force",
+    ];
+    let undo =
+        format!("undo: cordon --socket {} unlock 192.0.2.5 --reason non-payment", fake.socket().display());
+    fake.run(&words).is(0, &["on disk and in force", "192.0.2.5", &undo], &[]);
+    let Request::Lock { target: t, reason, direction, note, case, until, except, force } = fake.request()
+    else {
+        panic!("another request")
+    };
+    assert_eq!(
+        (t, reason, direction, force),
+        (target("192.0.2.5"), Reason::NonPayment, Direction::Out, true)
+    );
+    assert_eq!((note.as_deref(), case.as_deref()), (Some("third reminder"), Some("4711")));
+    assert_eq!(
+        except.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["203.0.113.0/24", "2001:db8::1/128"]
+    );
+    let left = until.unwrap().unix_ms() - Time::now().unix_ms();
+    assert!((7_100_000..=7_200_000).contains(&left), "{left}");
+}
+
+#[test]
+fn a_lock_that_is_not_in_force_does_not_say_that_it_is() {
+    let row =
+        LockRow { enforced: false, why_not: Some("there is no inventory".to_owned()), ..lock(5, "server:7") };
+    let ran = Fake::ok(Payload::Locks(vec![row])).run(&["lock", "server:7", "--reason", "abuse"]);
+    let out = ran.is(0, &["not all of it is enforced", "there is no inventory"], &[]).out;
+    assert!(!out.contains("in force"), "{out}");
+}
+
+#[test]
+fn unlocking_says_what_was_lifted() {
+    let fake = Fake::ok(Payload::Locks(vec![lock(5, "192.0.2.5")]));
+    fake.run(&["unlock", "192.0.2.5", "--all"]).is(0, &["Lifted 1 lock:", "show 192.0.2.5"], &[]);
+    assert_eq!(fake.request(), Request::Unlock { target: target("192.0.2.5"), reason: None, all: true });
+
+    let fake = Fake::ok(Payload::Locks(vec![]));
+    fake.run(&["unlock", "192.0.2.5", "--reason", "abuse"]).is(0, &["nothing to lift"], &[]);
+
+    let fake = Fake::ok(Payload::Locks(vec![lock(1, "192.0.2.1"), lock(2, "192.0.2.2")]));
+    let words = ["unlock", "--rule", "syn-out", "--since", "2026-11-24T12:00:00Z", "--dry-run"];
+    fake.run(&words).is(0, &["2 locks of syn-out", "would be lifted; nothing was done", "192.0.2.2"], &[]);
+    let since = "2026-11-24T12:00:00Z".parse().unwrap();
+    assert_eq!(fake.request(), Request::UnlockRule { rule: "syn-out".to_owned(), since, dry_run: true });
+
+    let fake = Fake::ok(Payload::Locks(vec![lock(1, "192.0.2.1")]));
+    fake.run(&["unlock", "--rule", "syn-out", "--since", "2h"]).is(0, &["Lifted 1 lock of syn-out"], &[]);
+    let Request::UnlockRule { since, dry_run: false, .. } = fake.request() else { panic!("another request") };
+    let back = Time::now().unix_ms() - since.unix_ms();
+    assert!((7_200_000..7_300_000).contains(&back), "{back}");
+}
+
+#[test]
+fn top_show_and_incidents_are_for_people() {
+    let row = TopRow {
+        address: "2001:db8:1:2::/64".to_owned(),
+        group: "web".to_owned(),
+        packets_per_second: 135_580,
+        bits_per_second: 1_990_000_000,
+        syn_per_second: 12,
+        locked: true,
+    };
+    let fake = Fake::ok(Payload::Top(vec![row]));
+    let words = ["top", "--by", "bits", "--direction", "in", "-n", "3"];
+    fake.run(&words).fits().is(0, &["135,580", "1.9 Gbit/s", "locked", "web"], &[]);
+    assert_eq!(fake.request(), Request::Top { by: TopBy::Bits, direction: Direction::In, limit: 3 });
+
+    let traffic = Traffic { packets: u64::MAX, bytes: 5, dropped: 1_000, ..Traffic::default() };
+    let host = HostReport {
+        target: target("192.0.2.9"),
+        internal: true,
+        group: None,
+        never_lock: true,
+        enforced: Some(Direction::Out),
+        out: Some(traffic),
+        inbound: Some(Traffic::default()),
+        locks: vec![lock(9, "192.0.2.0/24")],
+        incidents: vec![incident("C-2026-000009", "192.0.2.9")],
+        exemptions: vec![("udp-out".to_owned(), Time::now().plus_ms(3_600_500))],
+    };
+    let fake = Fake::ok(Payload::Host(Box::new(host)));
+    fake.run(&["show", "192.0.2.9"]).fits().is(
+        0,
+        &[
+            "internal, group default",
+            "what it sends is dropped",
+            "--force",
+            "udp-out",
+            "(for 1 h)",
+            "18,446,744,073,709,551,615",
+            "unlock 192.0.2.0/24 --reason non-payment",
+            "incident C-2026-000009",
+        ],
+        &[],
+    );
+
+    let long = incident("C-2026-000123", "2001:db8:1111:2222:3333:4444:5555:6666");
+    let closed = IncidentRow { closed: Some(Time::now()), ..incident("C-2026-000122", "192.0.2.2") };
+    let fake = Fake::ok(Payload::Incidents(vec![long, closed]));
+    fake.run(&["incidents", "--open"]).fits().is(0, &["C-2026-000123", "open", "closed", "1 min "], &[]);
+    assert_eq!(fake.request(), Request::Incidents { open: true, limit: 50 });
+
+    let fake = Fake::ok(Payload::Incident(Box::new(incident("C-2026-000001", "192.0.2.1"))));
+    fake.run(&["incident", "C-2026-000001"]).fits().is(
+        0,
+        &[
+            "135,580/s at most, limit 5,000/s",
+            "40,674,000 (5.9 GB) in 62 s",
+            "warn at 20",
+            "lock at 20",
+            "summary.txt",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn the_other_commands_ask_and_say_how_to_go_back() {
+    let done = || Fake::ok(Payload::Done("Done.".to_owned()));
+    let rule = || "syn-out".to_owned();
+
+    let fake = done();
+    fake.run(&["rule", "syn-out", "observe"]).is(0, &["Done.", "rule syn-out enforce"], &[]);
+    assert_eq!(fake.request(), Request::Rule { rule: rule(), observe: true });
+
+    let fake = done();
+    fake.run(&["bypass", "on"]).is(0, &["undo: cordon --socket", "bypass off"], &[]);
+    assert_eq!(fake.request(), Request::Bypass { on: true });
+
+    let fake = done();
+    fake.run(&["exempt", "192.0.2.0/28", "--rule", "syn-out", "--for", "24h"]).is(0, &["Done."], &[]);
+    let Request::Exempt { target: t, rule: r, until } = fake.request() else { panic!("another request") };
+    assert_eq!((t, r), (target("192.0.2.0/28"), rule()));
+    assert!(until > Time::now().plus_ms(86_000_000));
+
+    let fake = done();
+    fake.run(&["breaker", "reset", "syn-out"]).is(0, &["Done."], &[]);
+    assert_eq!(fake.request(), Request::BreakerReset { rule: rule() });
+
+    let latched = BreakerRow {
+        rule: rule(),
+        since: ago(60_500),
+        locks: 21,
+        waiting: (0..40).map(|i| format!("192.0.2.{i}")).collect(),
+    };
+    let fake = Fake::ok(Payload::Breaker(vec![latched]));
+    fake.run(&["breaker", "status"]).is(
+        0,
+        &["21 locks", "192.0.2.39", "breaker reset syn-out", "--dry-run"],
+        &[],
+    );
+    assert_eq!(fake.request(), Request::BreakerStatus);
+
+    let fake = done();
+    fake.run(&["reload"]).is(0, &["Done."], &[]);
+    assert_eq!(fake.request(), Request::Reload);
+}
+
+#[test]
+fn a_note_cannot_drive_the_terminal() {
+    let rows = vec![LockRow {
+        note: Some("\x1b[2J\u{9b}31m\r\nNothing is locked.".to_owned()),
+        ..lock(1, "192.0.2.1")
+    }];
+    let out = Fake::ok(Payload::Locks(rows)).run(&["list"]).is(0, &["·[2J"], &[]).out;
+    assert!(!out.contains('\u{9b}') && !out.contains('\r'), "{out:?}");
+    assert!(!out.lines().any(|l| l == "Nothing is locked."), "{out}");
+    Fake::failure(ErrorCode::Refused, "a\x1b[31m", "b\x1b[31m").run(&["list"]).is(
+        1,
+        &[],
+        &["a·[31m", "b·[31m"],
+    );
+}
