@@ -26,16 +26,16 @@ With cordond dead, packets are still forwarded and locks still enforced. To enfo
 #[command(name = "cordon", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// The control socket [default: the one that the configuration names]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = "Common options", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     /// The configuration file [default: /etc/cordon/cordon.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Common options", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// JSON for programs; errors as JSON on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Common options")]
     pub(crate) json: bool,
     /// Longest wait for cordond
-    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, global = true, help_heading = "Common options", value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// What to do.
     #[command(subcommand)]
