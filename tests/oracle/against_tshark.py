@@ -13,6 +13,7 @@ import ipaddress
 import subprocess
 import sys
 
+sys.dont_write_bytecode = True
 import hosts
 
 FIELDS = (
