@@ -87,7 +87,7 @@ def main():
             if int(said["frame.cap_len"]) != len(frame):
                 kind = "different"
             elif isinstance(mine, str):
-                kind = "same" if its is None else "deeper" if mine == hosts.NON_IP else "distrusted"
+                kind = "same" if its is None else "distrusted" if mine == hosts.MALFORMED else "deeper"
             elif its is not None and all(b is None or a == b for a, b in zip(mine, its)):
                 kind = "same"
             else:

@@ -12,7 +12,7 @@ It shares no code with Cordon and none with tshark: it reads pcap and pcapng its
 compares it with tshark. The rules:
 
 - Ethernet II. Tags 0x8100, 0x88a8 and 0x9100 are looked through, however many. Everything that is then neither 0x0800
-  nor 0x86dd is `non_ip`: ARP, LLC and SNAP (the field is a length), MPLS, PPPoE, MACsec, PBB, ...
+  nor 0x86dd is `non_ip`: ARP (counted again as `arp`), LLC and SNAP (the field is a length), MPLS, PPPoE, MACsec, PBB, ...
 - A frame that ends before its EtherType, or before its IP header, is `malformed`. So is IPv4 with another version than 4,
   a header length below 20 or beyond the frame, or a total length below the header length (0 too: no TSO on a wire);
   and IPv6 with another version than 6. A total length beyond the frame is a cut capture, and fine.
@@ -45,7 +45,7 @@ FRAGMENT, AUTHENTICATION = 44, 51
 TCP, UDP = 6, 17
 FIELDS = ("packets", "bytes", "tcp", "syn", "udp", "icmp", "fragments", "other")
 PACKETS, BYTES, TCPS, SYNS, UDPS, ICMPS, FRAGMENTS, OTHERS = range(8)
-MALFORMED, NON_IP = "malformed", "non_ip"
+MALFORMED, NON_IP, ARP = "malformed", "non_ip", "arp"
 
 
 class BadCapture(Exception):
@@ -120,7 +120,7 @@ def pcapng(data):
 
 
 def read(frame):
-    """MALFORMED, NON_IP, or (IP version, source, destination, column of the protocol, whether SYN, whether a fragment)."""
+    """MALFORMED, NON_IP, ARP, or (IP version, source, destination, column of the protocol, whether SYN, whether a fragment)."""
     at = 12
     while True:
         if len(frame) < at + 2:
@@ -134,7 +134,7 @@ def read(frame):
         return read_ipv4(frame[at:])
     if ethertype == 0x86DD:
         return read_ipv6(frame[at:])
-    return NON_IP
+    return ARP if ethertype == 0x0806 else NON_IP
 
 
 def read_ipv4(ip):
@@ -227,7 +227,7 @@ def count(path, prefixes, ipv6_host_length=64):
     internal = Internal(prefixes, ipv6_host_length)
     lines = {}
     packets = octets = 0
-    unread = {MALFORMED: 0, NON_IP: 0}
+    unread = {MALFORMED: 0, NON_IP: 0, ARP: 0}
     for frame, _ in frames(path):
         packets += 1
         octets += len(frame)
@@ -246,6 +246,7 @@ def count(path, prefixes, ipv6_host_length=64):
             line[column] += 1
             line[SYNS] += syn
             line[FRAGMENTS] += fragment
+    unread[NON_IP] += unread[ARP]
     hosts = [
         {"address": internal.name(h), "out": dict(zip(FIELDS, lines[h][0])), "in": dict(zip(FIELDS, lines[h][1]))}
         for h in sorted(lines)
