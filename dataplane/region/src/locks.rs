@@ -140,6 +140,11 @@ impl LockCell {
         self.bits.store(u64::from(l.bits), Relaxed);
     }
 
+    pub(crate) fn read(&self) -> LockedRange {
+        let range = Range { first: load128(&self.first), last: load128(&self.last) };
+        LockedRange { range, bits: self.bits() }
+    }
+
     fn bits(&self) -> u8 {
         u8::try_from(self.bits.load(Relaxed)).unwrap_or(0)
     }
@@ -153,7 +158,7 @@ impl ExceptionCell {
         store128(&self.remotes_last, e.remotes.last);
     }
 
-    fn read(&self) -> Exception {
+    pub(crate) fn read(&self) -> Exception {
         Exception {
             hosts: Range { first: load128(&self.hosts_first), last: load128(&self.hosts_last) },
             remotes: Range { first: load128(&self.remotes_first), last: load128(&self.remotes_last) },

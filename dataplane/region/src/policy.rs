@@ -348,6 +348,15 @@ impl Policy {
         excepted(&h.exceptions[..n], host, remote)
     }
 
+    /// The lock list in force, for a control whose store has lost it.
+    pub fn enforced(&self) -> (Vec<LockedRange>, Vec<Exception>) {
+        let (h, cells) = self.lock_copy(self.versions().locks);
+        let n = usize::try_from(h.locks_len.load(Relaxed)).unwrap_or(0).min(cells.len());
+        let m = usize::try_from(h.exceptions_len.load(Relaxed)).unwrap_or(0).min(EXCEPTIONS_MAX);
+        let ranges = cells[..n].iter().map(LockCell::read).filter(|l| l.bits != 0).collect();
+        (ranges, h.exceptions[..m].iter().map(ExceptionCell::read).collect())
+    }
+
     /// The request of a number, for housekeeping.
     pub fn request_v6(&self, number: u64) -> RequestV6 {
         let cells: &[[AtomicU64; 4]] = self.map.table(self.layout.requests);

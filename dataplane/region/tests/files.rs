@@ -213,6 +213,7 @@ fn locks_and_exceptions_are_found_by_address_in_both_families() {
     ]);
     let except = Exception { hosts: v4(0x0a01_0203, 32), remotes: v4(0xc633_6400, 24) };
     let v = p.publish_locks(&rows, &[except]).unwrap();
+    assert_eq!(p.enforced(), (rows, vec![except]), "a control that lost its store finds what is enforced");
     let bits = |a: Addr| p.locked_at(v, a.as_u128()).0;
     assert_eq!(bits(Addr::V4(0x0a01_0202)), HostFlags::LOCK_IN);
     assert_eq!(bits(Addr::V4(0x0a01_0203)), HostFlags::LOCK_IN | HostFlags::LOCK_OUT | HostFlags::EXCEPT);
