@@ -1,0 +1,142 @@
+//! Reading everything that control needs at its start.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use api::{ActionTaken, BreakerRow, IncidentRow, LockRow, Target, Time};
+use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+
+use super::db::{Db, Fault};
+use super::evidence;
+use crate::effect::Loaded;
+
+/// Closed incidents that control keeps at hand.
+const CLOSED_MAX: i64 = 10_000;
+
+/// Reads it all.
+pub(super) fn load(db: &Db, dir: &Path) -> Result<Loaded, Fault> {
+    let mut loaded = read(db.connection()).map_err(|e| match e {
+        // Rows that are no rows of ours: the file was changed by hand, or is damaged where quick_check does not look.
+        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+            Fault::Damaged(format!(
+                "{}: a row cannot be understood: {e}",
+                dir.join(super::db::FILE).display()
+            ))
+        }
+        e => db.fault("reading", &e),
+    })?;
+    // Evidence outlives a lost database; its incidents' numbers must not be given again.
+    loaded.last_incident = loaded.last_incident.max(evidence::last_number(dir));
+    Ok(loaded)
+}
+
+fn parsed<T: FromStr<Err: std::fmt::Display>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|e: T::Err| wrong(column, format!("`{text}`: {e}")))
+}
+
+fn wrong(column: usize, why: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why.into())
+}
+
+fn decoded<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|e| wrong(column, e.to_string()))
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Time> {
+    row.get(column).map(Time::from_unix_ms)
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(|n| u64::try_from(n).unwrap_or(0))
+}
+
+fn read(c: &Connection) -> rusqlite::Result<Loaded> {
+    let meta = |key: &str| -> rusqlite::Result<Option<String>> {
+        c.query_row("SELECT value FROM meta WHERE key = ?1", [key], |r| r.get(0)).optional()
+    };
+    let key = meta("hash_key")?.unwrap_or_default();
+    let half = |part: Option<&str>| part.and_then(|p| u64::from_str_radix(p, 16).ok());
+    let hash_key = match (half(key.get(..16)), half(key.get(16..))) {
+        (Some(a), Some(b)) => [a, b],
+        _ => return Err(wrong(0, "the installation's key is no hexadecimal number".into())),
+    };
+    Ok(Loaded {
+        hash_key,
+        locks: locks(c)?,
+        last_lock: c
+            .query_row("SELECT coalesce(max(lock_id), 0) FROM lock_history", [], |r| unsigned(r, 0))?,
+        incidents: incidents(c)?,
+        last_incident: meta("last_incident")?.and_then(|n| n.parse().ok()).unwrap_or(0),
+        exemptions: c
+            .prepare("SELECT target, rule, until FROM exemptions")?
+            .query_map([], |r| Ok((parsed::<Target>(r, 0)?, r.get(1)?, time(r, 2)?)))?
+            .collect::<rusqlite::Result<_>>()?,
+        observing: c
+            .prepare("SELECT rule FROM rule_modes WHERE observe = 1")?
+            .query_map([], |r| r.get(0))?
+            .collect::<rusqlite::Result<_>>()?,
+        breakers: c
+            .prepare("SELECT rule, since, locks, waiting FROM breakers")?
+            .query_map([], |r| {
+                Ok(BreakerRow {
+                    rule: r.get(0)?,
+                    since: time(r, 1)?,
+                    locks: unsigned(r, 2)?,
+                    waiting: decoded(r, 3)?,
+                })
+            })?
+            .collect::<rusqlite::Result<_>>()?,
+        bypass: meta("bypass")?.as_deref() == Some("on"),
+        damage: None,
+    })
+}
+
+fn locks(c: &Connection) -> rusqlite::Result<Vec<LockRow>> {
+    let mut exceptions = c.prepare("SELECT prefix FROM lock_exceptions WHERE lock_id = ?1")?;
+    let mut rows = c.prepare(
+        "SELECT id, target, direction, reason, case_no, note, who, rule, incident, created, until, generation
+         FROM locks ORDER BY id",
+    )?;
+    rows.query_map([], |r| {
+        let id: i64 = r.get(0)?;
+        let except = exceptions.query_map([id], |e| parsed(e, 0))?.collect::<rusqlite::Result<_>>()?;
+        Ok(LockRow {
+            id: unsigned(r, 0)?,
+            target: parsed(r, 1)?,
+            direction: parsed(r, 2)?,
+            reason: parsed(r, 3)?,
+            case: r.get(4)?,
+            note: r.get(5)?,
+            who: r.get(6)?,
+            rule: r.get(7)?,
+            incident: r.get(8)?,
+            created: time(r, 9)?,
+            until: r.get::<_, Option<i64>>(10)?.map(Time::from_unix_ms),
+            except,
+            generation: unsigned(r, 11)?,
+            // Whether it can be enforced depends on the configuration, and is found anew.
+            enforced: true,
+            why_not: None,
+        })
+    })?
+    .collect()
+}
+
+fn incidents(c: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
+    let mut actions =
+        c.prepare("SELECT action, at FROM incident_actions WHERE incident = ?1 ORDER BY position")?;
+    let mut rows = c.prepare(
+        "SELECT body, id FROM incidents WHERE closed IS NULL
+         UNION ALL SELECT * FROM (SELECT body, id FROM incidents WHERE closed IS NOT NULL ORDER BY opened DESC LIMIT ?1)",
+    )?;
+    rows.query_map([CLOSED_MAX], |r| {
+        let mut row: IncidentRow = decoded(r, 0)?;
+        row.actions = actions
+            .query_map([&row.id], |a| Ok(ActionTaken { action: parsed(a, 0)?, at: time(a, 1)? }))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(row)
+    })?
+    .collect()
+}

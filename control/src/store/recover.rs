@@ -1,0 +1,105 @@
+//! Lock rows out of what the policy file enforces, for when the store has lost them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use api::{Direction, LockRow, Reason, Target, Time};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use region::HostFlags;
+use region::Policy;
+use region::locks::Range;
+
+/// First and last IPv4 address as the lock list has them.
+const V4: Range = Range { first: 0xffff_0000_0000, last: 0xffff_ffff_ffff };
+
+/// The shortest list of prefixes that makes up a range.
+fn prefixes(r: &Range) -> Vec<IpNet> {
+    if V4.contains(r.first) && V4.contains(r.last) {
+        let low = |a: u128| Ipv4Addr::from_bits(u32::try_from(a & 0xffff_ffff).unwrap_or(0));
+        return Ipv4Subnets::new(low(r.first), low(r.last), 0).map(IpNet::V4).collect();
+    }
+    Ipv6Subnets::new(Ipv6Addr::from_bits(r.first), Ipv6Addr::from_bits(r.last), 0).map(IpNet::V6).collect()
+}
+
+/// Rows that enforce the same as `policy` does now. Why, by whom and until when is not known: an operator decides.
+pub(super) fn rows(policy: &Policy, at: Time, last_id: u64) -> Vec<LockRow> {
+    let everything = Range { first: 0, last: u128::MAX };
+    let (locked, exceptions) = policy.enforced();
+    let mut rows = Vec::new();
+    for l in &locked {
+        let direction = match (l.bits & HostFlags::LOCK_OUT != 0, l.bits & HostFlags::LOCK_IN != 0) {
+            (true, true) => Direction::Both,
+            (true, false) => Direction::Out,
+            (false, true) => Direction::In,
+            (false, false) => continue,
+        };
+        // Exceptions for every host come from the configuration.
+        let meant = exceptions.iter().filter(|e| e.hosts != everything && e.hosts.contains(l.range.first));
+        let except: Vec<IpNet> = meant.flat_map(|e| prefixes(&e.remotes)).collect();
+        for net in prefixes(&l.range) {
+            let id = last_id + 1 + rows.len() as u64;
+            rows.push(LockRow {
+                id,
+                target: Target::Prefix(net),
+                direction,
+                reason: Reason::Abuse,
+                case: None,
+                note: Some("found enforced after the store was lost; its reason is not known".to_owned()),
+                who: "recovery".to_owned(),
+                rule: None,
+                incident: None,
+                created: at,
+                until: None,
+                except: except.clone(),
+                generation: id,
+                enforced: true,
+                why_not: None,
+            });
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use region::Capacities;
+    use region::locks::{Exception, LockedRange, flatten};
+
+    fn range(net: &str) -> Range {
+        crate::networks::range(&net.parse().expect("a prefix"))
+    }
+
+    #[test]
+    fn what_was_enforced_comes_back_as_rows_that_enforce_the_same() {
+        let capacities = Capacities { workers: 1, hosts_v4: 256, hosts_v6: 16, locks: 64 };
+        let policy = Policy::anonymous(capacities, 64, [1, 2]).expect("memory");
+        let out = HostFlags::LOCK_OUT | HostFlags::EXCEPT;
+        let before = flatten(&[
+            LockedRange { range: range("192.0.2.10/32"), bits: out },
+            LockedRange { range: range("192.0.2.64/26"), bits: HostFlags::LOCK_IN },
+            LockedRange { range: range("192.0.2.70/32"), bits: HostFlags::LOCK_OUT },
+            LockedRange { range: range("2001:db8:0:1::/64"), bits: HostFlags::LOCK_OUT | HostFlags::LOCK_IN },
+        ]);
+        let exceptions = [
+            Exception { hosts: range("192.0.2.10/32"), remotes: range("203.0.113.0/24") },
+            Exception { hosts: Range { first: 0, last: u128::MAX }, remotes: range("198.51.100.1/32") },
+        ];
+        policy.publish_locks(&before, &exceptions).expect("fits");
+        let rows = rows(&policy, Time::from_unix_ms(0), 40);
+        let list = crate::locklist::LockList::restore(
+            rows.clone(),
+            0,
+            vec!["198.51.100.1/32".parse().expect("a prefix")],
+        );
+        let strip = |l: &[LockedRange]| -> Vec<(Range, u8)> {
+            let keep = HostFlags::LOCK_OUT | HostFlags::LOCK_IN;
+            l.iter().map(|l| (l.range, l.bits & keep)).collect()
+        };
+        assert_eq!(strip(&list.enforced().0), strip(&before));
+        assert_eq!(rows.iter().map(|r| r.id).min(), Some(41));
+        let excepted =
+            rows.iter().find(|r| r.target.to_string() == "192.0.2.10").expect("the locked address");
+        assert_eq!(excepted.except, ["203.0.113.0/24".parse::<IpNet>().expect("a prefix")]);
+        assert!(rows.iter().all(|r| !r.is_detectors()), "no detector may lift them");
+    }
+}

@@ -1,0 +1,106 @@
+//! The store's tables. A change of them is a new entry of [`MIGRATIONS`], never an edit of an old one.
+
+/// Each entry leads from the version before to the next one; the number of entries is the version of this program.
+pub(super) const MIGRATIONS: &[&str] = &[V1];
+
+const V1: &str = "
+-- Settings of the installation: hash_key, origin, last_incident, bypass.
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The lock list. Times are milliseconds since 1970, UTC.
+CREATE TABLE locks (
+    id         INTEGER PRIMARY KEY,
+    target     TEXT NOT NULL,
+    direction  TEXT NOT NULL CHECK (direction IN ('out', 'in', 'both')),
+    reason     TEXT NOT NULL,
+    case_no    TEXT,
+    note       TEXT,
+    who        TEXT NOT NULL,
+    rule       TEXT,
+    incident   TEXT,
+    created    INTEGER NOT NULL,
+    until      INTEGER,
+    generation INTEGER NOT NULL,
+    -- The appliance that made the row.
+    origin     TEXT NOT NULL
+) STRICT;
+CREATE INDEX locks_target ON locks (target);
+
+-- Who may still reach a locked target.
+CREATE TABLE lock_exceptions (
+    lock_id INTEGER NOT NULL REFERENCES locks (id) ON DELETE CASCADE,
+    prefix  TEXT NOT NULL,
+    PRIMARY KEY (lock_id, prefix)
+) STRICT, WITHOUT ROWID;
+
+-- What happened to every row there ever was.
+CREATE TABLE lock_history (
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      INTEGER NOT NULL,
+    event   TEXT NOT NULL CHECK (event IN ('locked', 'changed', 'unlocked')),
+    lock_id INTEGER NOT NULL,
+    who     TEXT NOT NULL,
+    row     TEXT NOT NULL
+) STRICT;
+CREATE INDEX lock_history_lock ON lock_history (lock_id);
+CREATE TRIGGER lock_history_keep BEFORE UPDATE ON lock_history
+BEGIN SELECT RAISE(ABORT, 'lock_history is append only'); END;
+CREATE TRIGGER lock_history_stay BEFORE DELETE ON lock_history
+BEGIN SELECT RAISE(ABORT, 'lock_history is append only'); END;
+
+-- Who did what.
+CREATE TABLE audit (
+    seq  INTEGER PRIMARY KEY AUTOINCREMENT,
+    at   INTEGER NOT NULL,
+    who  TEXT NOT NULL,
+    what TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER audit_keep BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'audit is append only'); END;
+CREATE TRIGGER audit_stay BEFORE DELETE ON audit
+BEGIN SELECT RAISE(ABORT, 'audit is append only'); END;
+
+-- body: the incident as JSON, without its actions.
+CREATE TABLE incidents (
+    id      TEXT PRIMARY KEY,
+    number  INTEGER NOT NULL,
+    kind    TEXT NOT NULL,
+    address TEXT,
+    opened  INTEGER NOT NULL,
+    closed  INTEGER,
+    body    TEXT NOT NULL
+) STRICT;
+CREATE INDEX incidents_opened ON incidents (opened);
+
+CREATE TABLE incident_actions (
+    incident TEXT NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    action   TEXT NOT NULL,
+    at       INTEGER NOT NULL,
+    PRIMARY KEY (incident, position)
+) STRICT, WITHOUT ROWID;
+
+-- Rules that only observe.
+CREATE TABLE rule_modes (
+    rule    TEXT PRIMARY KEY,
+    observe INTEGER NOT NULL CHECK (observe IN (0, 1))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE exemptions (
+    target TEXT NOT NULL,
+    rule   TEXT NOT NULL,
+    until  INTEGER NOT NULL,
+    PRIMARY KEY (target, rule)
+) STRICT, WITHOUT ROWID;
+
+-- Latched rules. waiting: targets as a JSON list.
+CREATE TABLE breakers (
+    rule    TEXT PRIMARY KEY,
+    since   INTEGER NOT NULL,
+    locks   INTEGER NOT NULL,
+    waiting TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
