@@ -1,0 +1,625 @@
+//! The deciding core: everything cordond knows, and the tick.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use api::{Target, Time};
+use config::{Config, Rule};
+use region::policy::RequestV6;
+use region::{Addr, Facts, HostFlags, HostId, Policy};
+
+use crate::breaker::Breakers;
+use crate::detect::Visibility;
+use crate::effect::{BatchId, ClientId, Effect, Loaded, Now, StoreOp};
+use crate::incident::Incidents;
+use crate::locklist::LockList;
+use crate::meter::Meters;
+use crate::networks::{Networks, Retired, range};
+use crate::report::Pulse;
+use crate::requests::Waiting;
+use crate::window::Window;
+
+/// A worker that has not acknowledged for so long is stuck.
+const STUCK_NS: u64 = 1_000_000_000;
+/// A day: retention is looked after every hour.
+const DAY_NS: u64 = 86_400 * 1_000_000_000;
+
+/// How the core is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Beside a dataplane.
+    Live,
+    /// On a capture.
+    Replay,
+}
+
+/// What is known of the dataplane's life at hand.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) incarnation: u64,
+    /// The tick each worker was asked to turn to.
+    pub(crate) asked: Vec<u64>,
+    /// Monotonic time of the last merge.
+    pub(crate) merged_ns: u64,
+    /// Nothing was merged since the attachment: the first merge covers a gap.
+    pub(crate) gap: bool,
+    /// IPv6 hosts that control has taken charge of, by key.
+    pub(crate) v6: BTreeMap<u128, HostId>,
+    /// Keys that housekeeping was asked for.
+    pub(crate) v6_asked: BTreeSet<u128>,
+}
+
+/// Numbers for metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Hosts that moved in the last tick.
+    pub active_hosts: u64,
+    /// Histories kept.
+    pub windows: u64,
+    /// Seconds from the crossing of a limit to the written flags, at most; taken by the shell each tick.
+    pub detections: Vec<f64>,
+    /// Locked ranges enforced.
+    pub ranges: u64,
+    /// Ticks so far.
+    pub ticks: u64,
+}
+
+/// The deciding core.
+pub struct Control {
+    pub(crate) usage: Use,
+    pub(crate) config: Config,
+    pub(crate) networks: Networks,
+    pub(crate) retired: Vec<Retired>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) life: Option<Life>,
+    pub(crate) locks: LockList,
+    pub(crate) incidents: Incidents,
+    pub(crate) breakers: Breakers,
+    pub(crate) observing: BTreeSet<Rule>,
+    pub(crate) exemptions: Vec<(Target, Rule, Time)>,
+    pub(crate) windows: HashMap<HostId, Box<Window>>,
+    pub(crate) visibility: (Visibility, Visibility, u64),
+    pub(crate) waiting: BTreeMap<BatchId, Waiting>,
+    /// Answers that wait until the dataplane has been told.
+    pub(crate) held: Vec<(ClientId, api::Response)>,
+    pub(crate) meters: Meters,
+    pub(crate) pulse: Pulse,
+    /// IPv6 targets of the list may lack a host: look again.
+    pub(crate) look_for_v6: bool,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) started: Time,
+    pub(crate) now: Now,
+    pub(crate) bypass: bool,
+    /// The lock list changed since it was last published.
+    pub(crate) publish_locks: bool,
+    /// Addressing that waits for its idle copy.
+    pub(crate) publish_addressing: bool,
+    pub(crate) unacknowledged_since: Option<u64>,
+    pub(crate) store_error: Option<String>,
+    /// Said by the shell: office, configuration, store damage.
+    pub(crate) complaints: BTreeMap<&'static str, (String, String)>,
+    pub(crate) scratch: Vec<u64>,
+    pub(crate) stats: Stats,
+    next_batch: u64,
+    retained_ns: u64,
+}
+
+impl Control {
+    /// Puts the core together. `taken_over`: the policy file stood from before, and may be enforced at this moment.
+    pub fn new(
+        usage: Use,
+        config: Config,
+        policy: Arc<Policy>,
+        loaded: Loaded,
+        now: Now,
+    ) -> Result<Control, String> {
+        let previous = policy.addressing(policy.versions().addressing).read();
+        let networks = Networks::allocate(&config, policy.capacities(), &previous, &[])?;
+        let incidents = Incidents::restore(loaded.incidents, loaded.last_incident, now);
+        let exemptions =
+            loaded.exemptions.into_iter().filter_map(|(t, r, u)| Some((t, r.parse().ok()?, u))).collect();
+        let observing = loaded.observing.iter().filter_map(|r| r.parse().ok()).collect();
+        let mut control = Control {
+            usage,
+            locks: LockList::restore(loaded.locks, loaded.last_lock, config.exceptions.clone()),
+            networks,
+            retired: Vec::new(),
+            life: None,
+            incidents,
+            breakers: Breakers::restore(loaded.breakers),
+            observing,
+            exemptions,
+            windows: HashMap::new(),
+            visibility: (Visibility::default(), Visibility::default(), now.mono_ns),
+            waiting: BTreeMap::new(),
+            held: Vec::new(),
+            meters: Meters::new(policy.capacities()),
+            pulse: Pulse::default(),
+            look_for_v6: true,
+            effects: Vec::new(),
+            started: now.time(),
+            now,
+            bypass: loaded.bypass,
+            publish_locks: true,
+            publish_addressing: true,
+            unacknowledged_since: None,
+            store_error: None,
+            complaints: BTreeMap::new(),
+            scratch: Vec::new(),
+            stats: Stats::default(),
+            next_batch: 0,
+            retained_ns: now.mono_ns,
+            config,
+            policy,
+        };
+        control.policy.set_bypass(control.bypass);
+        if let Some(damage) = loaded.damage {
+            control.complain(
+                "store",
+                damage,
+                "restore cordon.db from a backup; locks in force stay enforced until then",
+            );
+        }
+        if usage == Use::Live {
+            control.policy.keep_config(&control.config.text);
+        }
+        control.check_rows();
+        control.write_all_flags();
+        Ok(control)
+    }
+
+    /// Takes what is to be done.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Numbers for metrics; detections are taken.
+    pub fn take_stats(&mut self) -> Stats {
+        let stats = self.stats.clone();
+        self.stats.detections.clear();
+        stats
+    }
+
+    /// The facts at hand.
+    pub fn facts(&self) -> Option<&Arc<Facts>> {
+        self.life.as_ref().map(|l| &l.facts)
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// All incidents in memory.
+    pub fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+
+    /// The lock list.
+    pub fn locks(&self) -> &LockList {
+        &self.locks
+    }
+
+    /// Whether ticks change nothing until a host moves or somebody asks: nothing is open, and no lock ends by itself.
+    pub fn is_settled(&self) -> bool {
+        let now_ns = self.now.mono_ns;
+        let ends =
+            |r: &api::LockRow| r.until.is_some() || (r.is_detectors() && r.reason == api::Reason::AttackIn);
+        self.incidents.open_count() == 0
+            && self.windows.values().all(|w| w.is_idle(now_ns))
+            && !self.locks.rows().any(ends)
+            && !(self.publish_locks || self.publish_addressing)
+    }
+
+    /// The networks in force.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    /// Latched rules.
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
+    /// Says, in status, that something outside of the core is not as it should be.
+    pub fn complain(&mut self, about: &'static str, text: impl Into<String>, next_step: impl Into<String>) {
+        self.complaints.insert(about, (text.into(), next_step.into()));
+    }
+
+    /// Takes a complaint back.
+    pub fn content(&mut self, about: &'static str) {
+        self.complaints.remove(about);
+    }
+
+    // ---- the dataplane comes and goes ----
+
+    /// A dataplane is there. Its flags are derived anew, and hold from here on.
+    pub fn attach(&mut self, facts: Arc<Facts>, now: Now) {
+        self.now = now;
+        let incarnation = facts.header().incarnation.load(Relaxed);
+        let same = self.policy.header().accounted_incarnation.load(Relaxed) == incarnation;
+        let capacities = facts.capacities();
+        if !same {
+            // A new life counts from zero.
+            for id in 0..capacities.hosts() {
+                for dir in region::Dir::ALL {
+                    self.policy.set_accounted(HostId(id), dir, &region::LineTotals::default());
+                }
+            }
+            self.policy.header().accounted_incarnation.store(incarnation, Relaxed);
+            self.windows.clear();
+        }
+        let asked: Vec<u64> = facts.workers().iter().map(|w| w.seen_tick.load(Relaxed) + 1).collect();
+        for (w, tick) in asked.iter().enumerate() {
+            self.policy.set_tick(w, *tick);
+        }
+        // What it counted without us came since our last tick, or since its start.
+        let alone_since = match self.policy.header().last_tick_unix_ns.load(Relaxed) {
+            last if same => last,
+            _ => incarnation,
+        };
+        let gap = self.usage == Use::Live;
+        let gap_ns = if gap { now.unix_ns.saturating_sub(i128::from(alone_since)).max(0) } else { 0 };
+        let merged_ns = now.mono_ns.saturating_sub(u64::try_from(gap_ns).unwrap_or(u64::MAX));
+        self.life = Some(Life {
+            facts,
+            incarnation,
+            asked,
+            merged_ns,
+            gap,
+            v6: BTreeMap::new(),
+            v6_asked: BTreeSet::new(),
+        });
+        self.content("dataplane");
+        self.pulse = Pulse::default();
+        self.write_all_flags();
+        self.policy.flags_hold_for(incarnation);
+        self.look_for_v6 = true;
+        self.publish_locks = true;
+    }
+
+    /// The dataplane is gone: the wire is down.
+    pub fn detach(&mut self) {
+        self.life = None;
+        self.windows.clear();
+        self.complain(
+            "dataplane",
+            "the dataplane is down: no packet passes",
+            "systemctl start cordon-dataplane (or look at its log); bypass NICs keep a wire up meanwhile",
+        );
+    }
+
+    // ---- the tick ----
+
+    /// Merges, judges, and publishes. Called every 100 ms, or at each boundary of the replay clock.
+    pub fn tick(&mut self, now: Now) {
+        self.now = now;
+        self.stats.ticks += 1;
+        self.policy.header().last_tick_unix_ns.store(u64::try_from(now.unix_ns).unwrap_or(0), Relaxed);
+        if let Some(life) = &self.life {
+            self.pulse.take(&life.facts, now.mono_ns);
+        }
+        self.take_charge_of_v6();
+        self.merge_and_judge();
+        self.close_and_lift();
+        self.publish();
+        let dirty = self.incidents.take_dirty();
+        if !dirty.is_empty() {
+            self.keep(dirty.into_iter().map(|r| StoreOp::PutIncident(Box::new(r))).collect());
+        }
+        if now.mono_ns.saturating_sub(self.retained_ns) > DAY_NS / 24 {
+            self.retained_ns = now.mono_ns;
+            let days = i64::from(self.config.evidence.retention_days);
+            let since = now.time().plus_ms(-days * 86_400_000);
+            self.keep(vec![StoreOp::Retain { since }]);
+        }
+    }
+
+    fn close_and_lift(&mut self) {
+        let at = self.now.time();
+        for row in self.incidents.close_quiet(self.now.mono_ns, at) {
+            self.keep(vec![StoreOp::PutIncident(Box::new(row))]);
+        }
+        let ended: Vec<(u64, &'static str)> = self
+            .locks
+            .rows()
+            .filter_map(|r| {
+                if r.until.is_some_and(|u| u <= at) {
+                    return Some((r.id, "its time is over"));
+                }
+                self.attack_is_over(r).then_some((r.id, "the attack is over"))
+            })
+            .collect();
+        for (id, why) in ended {
+            self.lift(id, "cordon", why);
+        }
+        let windows = &mut self.windows;
+        let now_ns = self.now.mono_ns;
+        if self.stats.ticks.is_multiple_of(100) {
+            windows.retain(|_, w| !w.is_idle(now_ns));
+        }
+        self.stats.windows = windows.len() as u64;
+        self.exemptions.retain(|(_, _, until)| *until > at);
+    }
+
+    /// A detector's lock against an inbound attack lifts itself: because dropped traffic is still counted, it is known
+    /// when the attack is over.
+    fn attack_is_over(&self, row: &api::LockRow) -> bool {
+        if row.reason != api::Reason::AttackIn || !row.is_detectors() {
+            return false;
+        }
+        let ms = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        let at = self.now.time();
+        let held = at >= row.created.plus_ms(ms(self.config.unlock.inbound_hold));
+        let last = row
+            .incident
+            .as_ref()
+            .and_then(|id| self.incidents.by_id(id))
+            .map_or(row.created, |i| i.last_seen);
+        held && at >= last.plus_ms(ms(self.config.unlock.inbound_quiet))
+    }
+
+    /// Takes a row off the list: flags, publication, store.
+    pub(crate) fn lift(&mut self, id: u64, who: &str, why: &str) {
+        let Some(row) = self.locks.remove(id) else { return };
+        self.write_flags_of(&row.target);
+        self.publish_locks = true;
+        let at = self.now.time();
+        let what = format!("unlock {} ({}): {why}", row.target, row.reason);
+        self.keep(vec![
+            StoreOp::RemoveLock { id, who: who.to_owned(), at },
+            StoreOp::Audit { at, who: who.to_owned(), what },
+        ]);
+    }
+
+    /// Stores what a detector or the passage of time has changed: tried until it is stored.
+    pub(crate) fn keep(&mut self, ops: Vec<StoreOp>) {
+        let batch = self.new_batch();
+        self.effects.push(Effect::Store { batch, ops, retry: true });
+    }
+
+    pub(crate) fn new_batch(&mut self) -> BatchId {
+        self.next_batch += 1;
+        BatchId(self.next_batch)
+    }
+
+    /// What became of a batch.
+    pub fn stored(&mut self, batch: BatchId, result: Result<(), String>, now: Now) {
+        self.now = now;
+        self.store_error = result.as_ref().err().cloned();
+        if let Some(waiting) = self.waiting.remove(&batch) {
+            self.finish(waiting, result);
+        }
+    }
+
+    // ---- flags and publication ----
+
+    /// Flags of a host as they have to stand in the table.
+    fn flags_for(&self, net: &ipnet::IpNet, v6: bool, strict: bool) -> HostFlags {
+        let known = if v6 { HostFlags::KNOWN } else { 0 };
+        let strict = if strict { HostFlags::STRICT } else { 0 };
+        HostFlags(self.locks.flags(net) | known | strict)
+    }
+
+    pub(crate) fn write_flags(&self, host: HostId) {
+        let facts = self.facts().map(|f| &**f);
+        let Some(net) = self.networks.target(host, facts) else {
+            return self.policy.set_flags(host, HostFlags(0));
+        };
+        let strict = self.networks.group(host, facts).is_some_and(|g| g.strict);
+        let v6 = host.0 >= self.policy.capacities().hosts_v4;
+        self.policy.set_flags(host, self.flags_for(&net, v6, strict));
+    }
+
+    /// Derives the flags of every host from the list.
+    pub(crate) fn write_all_flags(&mut self) {
+        let c = self.policy.capacities();
+        for id in 0..c.hosts_v4 {
+            self.write_flags(HostId(id));
+        }
+        for id in c.hosts_v4..c.hosts() {
+            self.policy.set_flags(HostId(id), HostFlags(0));
+        }
+        let mut found = Vec::new();
+        if let Some(life) = &self.life {
+            let key = |id: u32| life.facts.key_v6(HostId(id)).map(|k| (k, HostId(id)));
+            found.extend((c.hosts_v4..c.hosts()).filter_map(key));
+        }
+        for (_, host) in &found {
+            self.write_flags(*host);
+        }
+        if let Some(life) = &mut self.life {
+            life.v6 = found.into_iter().collect();
+        }
+    }
+
+    /// Derives the flags of the hosts that a target covers.
+    pub(crate) fn write_flags_of(&mut self, target: &Target) {
+        let Target::Prefix(net) = target else { return };
+        self.look_for_v6 |= matches!(net, ipnet::IpNet::V6(_));
+        let r = range(net);
+        for host in self.networks.hosts_v4_in(&r) {
+            self.write_flags(host);
+        }
+        let mask = self.policy.ipv6_host_mask();
+        let first = r.first & mask;
+        let hosts: Vec<HostId> = match &self.life {
+            Some(life) => life.v6.range(first..=r.last).map(|(_, h)| *h).collect(),
+            None => Vec::new(),
+        };
+        for host in hosts {
+            self.write_flags(host);
+        }
+    }
+
+    /// IPv6 hosts that workers have inserted are found in the touched bits; those that a lock names are asked for.
+    fn take_charge_of_v6(&mut self) {
+        let Some(life) = &mut self.life else { return };
+        if !self.look_for_v6 && life.v6_asked.is_empty() {
+            return;
+        }
+        self.look_for_v6 = false;
+        let facts = Arc::clone(&life.facts);
+        let length = self.networks.ipv6_length();
+        let mut known = Vec::new();
+        for row in self.locks.rows() {
+            let Target::Prefix(net @ ipnet::IpNet::V6(_)) = &row.target else { continue };
+            let Addr::V6(a) = Addr::from(net.network()) else { continue };
+            if net.prefix_len() != length {
+                continue;
+            }
+            let Some(n) = self.networks.network_v6(a) else { continue };
+            let key = a & self.policy.ipv6_host_mask();
+            if life.v6.contains_key(&key) {
+                continue;
+            }
+            match facts.find_v6(key, self.policy.hash_key()) {
+                Some(host) => known.push((key, host)),
+                None if life.v6_asked.contains(&key) => {}
+                None if self
+                    .policy
+                    .ask_v6(&facts, RequestV6 { key, quota: n.quota, network_slot: n.slot }) =>
+                {
+                    life.v6_asked.insert(key);
+                }
+                // Too many wait for housekeeping.
+                None => self.look_for_v6 = true,
+            }
+        }
+        for (key, host) in &known {
+            life.v6.insert(*key, *host);
+            life.v6_asked.remove(key);
+        }
+        for (_, host) in known {
+            self.write_flags(host);
+        }
+    }
+
+    /// Publishes what waits, when the copy to be written is idle.
+    pub(crate) fn publish(&mut self) {
+        let facts = self.facts().cloned();
+        let idle = |ok: fn(&Policy, &Facts) -> bool| facts.as_ref().is_none_or(|f| ok(&self.policy, f));
+        let (locks_idle, addressing_idle) =
+            (idle(Policy::locks_acknowledged), idle(Policy::addressing_acknowledged));
+        if locks_idle && addressing_idle {
+            self.unacknowledged_since = None;
+            self.content("acknowledgement");
+        } else if self.life.is_some() {
+            let since = *self.unacknowledged_since.get_or_insert(self.now.mono_ns);
+            if self.now.mono_ns - since > STUCK_NS {
+                self.complain(
+                    "acknowledgement",
+                    "a worker does not move: it has not acknowledged the last change for more than a second",
+                    "look at `cordon status` and the dataplane's log; restart cordon-dataplane if it stays so",
+                );
+            }
+        }
+        if addressing_idle {
+            self.retired.clear();
+            if self.publish_addressing {
+                match self.policy.publish_addressing(self.networks.addressing()) {
+                    Ok(_) => self.publish_addressing = false,
+                    Err(e) => self.complain(
+                        "addressing",
+                        e.to_string(),
+                        "shorten the list of [[network]] and reload",
+                    ),
+                }
+            }
+        }
+        if locks_idle && self.publish_locks {
+            let (ranges, exceptions) = self.locks.enforced();
+            self.stats.ranges = ranges.len() as u64;
+            match self.policy.publish_locks(&ranges, &exceptions) {
+                Ok(_) => {
+                    self.publish_locks = false;
+                    self.content("locks");
+                }
+                Err(e) => {
+                    self.publish_locks = false;
+                    self.complain(
+                        "locks",
+                        format!(
+                            "the lock list does not fit: {e}; locks of known hosts are enforced all the same"
+                        ),
+                        "raise [tables] locks and restart both daemons",
+                    );
+                }
+            }
+        }
+        let stuck = self.unacknowledged_since.is_some_and(|since| self.now.mono_ns - since > STUCK_NS);
+        self.release_answers(stuck);
+    }
+
+    /// Takes a new configuration into force. What cannot be taken leaves everything as it was.
+    pub fn reload(&mut self, config: Config, now: Now) -> Result<(), String> {
+        self.now = now;
+        let c = self.policy.capacities();
+        if (config.tables.hosts, config.tables.ipv6_hosts, config.tables.locks)
+            != (c.hosts_v4, c.hosts_v6, c.locks)
+            || config.tables.ipv6_host_length != self.config.tables.ipv6_host_length
+        {
+            return Err(
+                "[tables] cannot change while cordond runs: restart cordond and cordon-dataplane".into()
+            );
+        }
+        let networks = Networks::allocate(&config, c, self.networks.addressing(), &self.retired)?;
+        let version = self.policy.versions().addressing + 1;
+        let gone = self.networks.gone_in(&networks, version);
+        self.retired.extend(gone.iter().copied());
+        self.networks = networks;
+        self.locks.set_global_exceptions(config.exceptions.clone());
+        self.config = config;
+        if self.usage == Use::Live {
+            self.policy.keep_config(&self.config.text);
+        }
+        for r in &gone {
+            for id in r.base..r.base.saturating_add(r.size) {
+                self.windows.remove(&HostId(id));
+            }
+        }
+        self.check_rows();
+        self.write_all_flags();
+        self.publish_addressing = true;
+        self.publish_locks = true;
+        self.look_for_v6 = true;
+        self.publish();
+        Ok(())
+    }
+
+    /// Says of each row whether the dataplane can enforce it.
+    pub(crate) fn check_rows(&mut self) {
+        let rows: Vec<api::LockRow> = self.locks.rows().cloned().collect();
+        for mut row in rows {
+            let why_not = self.why_not(&row.target);
+            if row.why_not != why_not {
+                row.enforced = why_not.is_none();
+                row.why_not = why_not;
+                self.locks.insert(row);
+            }
+        }
+    }
+
+    pub(crate) fn why_not(&self, target: &Target) -> Option<String> {
+        match target {
+            Target::Server(_) => {
+                Some("there is no inventory that says which addresses the server has".to_owned())
+            }
+            Target::Prefix(ipnet::IpNet::V6(net)) if net.prefix_len() > self.networks.ipv6_length() => {
+                Some(format!(
+                    "it is a part of a server: an IPv6 server is a /{} here",
+                    self.networks.ipv6_length()
+                ))
+            }
+            Target::Prefix(net) if self.networks.meets(&range(net)) => None,
+            Target::Prefix(_) => Some("it lies in no configured network".to_owned()),
+        }
+    }
+}

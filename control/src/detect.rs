@@ -1,0 +1,280 @@
+//! Packet limits: a pure function from sums and limits to findings.
+
+use config::{Limits, Measure, Rule, Way};
+
+use crate::window::{Counts, FAST_NS, SLOW_NS, Sums};
+
+/// Over which window a limit was crossed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Over {
+    /// One second.
+    Fast,
+    /// The mean of 300 seconds.
+    Mean,
+}
+
+impl Over {
+    /// Its name in incidents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Over::Fast => "fast",
+            Over::Mean => "mean",
+        }
+    }
+}
+
+/// How far a limit was crossed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Above the warning.
+    Warn,
+    /// Above the lock.
+    Lock,
+}
+
+/// A limit that was crossed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule.
+    pub rule: Rule,
+    /// How far.
+    pub level: Level,
+    /// Over which window.
+    pub over: Over,
+    /// The limit, a second.
+    pub limit: u64,
+    /// What was seen, a second.
+    pub observed: u64,
+}
+
+/// Below this share of inbound packets, UDP that a server sends counts as answered by nobody.
+const UDP_ANSWERED_ONE_IN: u64 = 64;
+
+/// What a server did of a measure, in units over the window, as far as a limit is about it.
+///
+/// A server is blamed for actions, not for reactions: SYN-ACK, RST, ICMP errors and replies are taken off what it sent,
+/// up to the number of packets that came in to provoke them; what exceeds those is action. SYN counts as far as no
+/// SYN-ACK came back. UDP counts where (nearly) nothing comes back: less than one packet in for 64 out. What a server is
+/// sent counts whole.
+pub fn amount(way: Way, measure: Measure, out: &Counts, inbound: &Counts) -> u64 {
+    let c = match way {
+        Way::Out => out,
+        Way::In => inbound,
+    };
+    let plain = match measure {
+        Measure::Packets => c.packets,
+        Measure::Bits => c.bytes * 8,
+        // Flows are counted exactly by the flow tables of watched hosts, which come with the scan detectors.
+        Measure::Flows => 0,
+        Measure::Syn => c.syn,
+        Measure::Udp => c.udp,
+        Measure::Icmp => c.icmp,
+        Measure::Fragments => c.fragments,
+        Measure::Small => c.small,
+    };
+    if way == Way::In {
+        return plain;
+    }
+    let provoked = inbound.packets;
+    let reactions = (out.reactions_tcp + out.reactions_icmp).min(provoked);
+    match measure {
+        Measure::Packets | Measure::Small => plain.saturating_sub(reactions),
+        Measure::Icmp => plain.saturating_sub(out.reactions_icmp.min(provoked)),
+        Measure::Syn => plain.saturating_sub(inbound.syn_ack),
+        Measure::Udp if inbound.packets * UDP_ANSWERED_ONE_IN >= out.packets => 0,
+        Measure::Udp | Measure::Bits | Measure::Flows | Measure::Fragments => plain,
+    }
+}
+
+/// Whether a rule judges by answers that do not come, and so needs both directions of the traffic.
+pub fn needs_answers(rule: Rule) -> bool {
+    matches!(rule, Rule::Limit(Measure::Syn | Measure::Udp, Way::Out))
+}
+
+/// The limits that `sums` cross, at most one finding a rule: the furthest.
+pub fn detect(sums: &Sums, limits: &Limits) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for way in Way::ALL {
+        for measure in Measure::ALL {
+            let l = limits.get(way, measure);
+            if (l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean) == (0, 0, 0, 0) {
+                continue;
+            }
+            let rate = |n: u64, ns: u64| {
+                u64::try_from(u128::from(n) * 1_000_000_000 / u128::from(ns)).unwrap_or(u64::MAX)
+            };
+            let fast = rate(amount(way, measure, &sums.fast[0], &sums.fast[1]), sums.fast_ns.max(FAST_NS));
+            let mean = rate(amount(way, measure, &sums.slow[0], &sums.slow[1]), SLOW_NS);
+            let rule = Rule::Limit(measure, way);
+            let candidates = [
+                (Level::Lock, Over::Mean, l.lock_mean, mean),
+                (Level::Lock, Over::Fast, l.lock_fast, fast),
+                (Level::Warn, Over::Mean, l.warn_mean, mean),
+                (Level::Warn, Over::Fast, l.warn_fast, fast),
+            ];
+            let crossed = candidates.into_iter().find(|(_, _, limit, seen)| *limit > 0 && seen > limit);
+            findings.extend(crossed.map(|(level, over, limit, observed)| Finding {
+                rule,
+                level,
+                over,
+                limit,
+                observed,
+            }));
+        }
+    }
+    findings
+}
+
+/// Whether what a host did in a tick of `span_ns` comes near a limit (a quarter), so that its history is kept.
+pub fn is_near_a_limit(counts: &[Counts; 2], span_ns: u64, limits: &Limits) -> bool {
+    Way::ALL.into_iter().any(|way| {
+        Measure::ALL.into_iter().any(|measure| {
+            let l = limits.get(way, measure);
+            let smallest =
+                [l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean].into_iter().filter(|v| *v > 0).min();
+            smallest.is_some_and(|limit| {
+                let share = u128::from(limit) * u128::from(span_ns) / 1_000_000_000 / 4;
+                let n = amount(way, measure, &counts[0], &counts[1]);
+                n > 0 && u128::from(n) >= share
+            })
+        })
+    })
+}
+
+/// Box-wide view of whether answers are seen at all, over some seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Visibility {
+    /// SYN that hosts below every limit sent.
+    pub syn: u64,
+    /// SYN-ACK that came back to them.
+    pub syn_ack: u64,
+    /// Packets that those hosts sent.
+    pub out_packets: u64,
+    /// Packets that came in, to anybody.
+    pub in_packets: u64,
+}
+
+impl Visibility {
+    /// Why rules that judge by missing answers cannot judge at present.
+    pub fn blind(&self) -> Option<&'static str> {
+        // Too little traffic says nothing.
+        const ENOUGH_PACKETS: u64 = 1_000;
+        const ENOUGH_SYN: u64 = 100;
+        if self.in_packets == 0 && self.out_packets >= ENOUGH_PACKETS {
+            return Some("the wire shows one direction only");
+        }
+        if self.syn >= ENOUGH_SYN && self.syn_ack * 10 < self.syn * 7 {
+            return Some(
+                "fewer than 70 % of all servers' connections are answered: an outage upstream, or asymmetric routing",
+            );
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(out: Counts, inbound: Counts) -> Sums {
+        Sums { fast: [out, inbound], fast_ns: FAST_NS, slow: [out, inbound] }
+    }
+
+    fn rules(out: Counts, inbound: Counts) -> Vec<(String, Level)> {
+        detect(&sums(out, inbound), &Limits::default())
+            .iter()
+            .map(|f| (f.rule.to_string(), f.level))
+            .collect()
+    }
+
+    const NONE: Counts = Counts {
+        packets: 0,
+        bytes: 0,
+        dropped: 0,
+        tcp: 0,
+        udp: 0,
+        icmp: 0,
+        syn: 0,
+        fragments: 0,
+        syn_ack: 0,
+        reactions_tcp: 0,
+        reactions_icmp: 0,
+        small: 0,
+    };
+
+    #[test]
+    fn a_limit_is_crossed_above_it_and_not_at_it() {
+        let at = |syn| rules(Counts { packets: syn, tcp: syn, syn, ..NONE }, NONE);
+        assert_eq!(at(1_000), []);
+        assert_eq!(at(1_001), [("syn-out".into(), Level::Warn)]);
+        assert_eq!(at(5_000), [("syn-out".into(), Level::Warn)]);
+        assert_eq!(at(5_001), [("syn-out".into(), Level::Lock)]);
+    }
+
+    #[test]
+    fn the_victim_of_a_syn_flood_is_never_blamed_for_its_answers() {
+        let flood = Counts { packets: 90_000, tcp: 90_000, syn: 90_000, small: 90_000, ..NONE };
+        for (syn_ack, reactions_tcp) in [(90_000, 90_000), (0, 90_000)] {
+            let answers =
+                Counts { packets: 90_000, tcp: 90_000, syn_ack, reactions_tcp, small: 90_000, ..NONE };
+            assert_eq!(rules(answers, flood), [("syn-in".into(), Level::Warn)]);
+        }
+    }
+
+    #[test]
+    fn the_victim_of_an_icmp_or_udp_flood_is_never_blamed_for_its_answers() {
+        let pings = Counts { packets: 8_000, icmp: 8_000, ..NONE };
+        let pongs = Counts { packets: 8_000, icmp: 8_000, reactions_icmp: 8_000, ..NONE };
+        assert_eq!(rules(pongs, pings), []);
+        let udp = Counts { packets: 80_000, udp: 80_000, ..NONE };
+        assert_eq!(rules(Counts { packets: 80_000, icmp: 80_000, reactions_icmp: 80_000, ..NONE }, udp), []);
+    }
+
+    #[test]
+    fn reactions_that_nothing_provoked_are_action() {
+        let rst = Counts { packets: 400_000, tcp: 400_000, reactions_tcp: 400_000, ..NONE };
+        let out = |n| amount(Way::Out, Measure::Packets, &rst, &Counts { packets: n, ..NONE });
+        assert_eq!((out(0), out(100_000), out(400_000)), (400_000, 300_000, 0));
+        let replies = Counts { packets: 9_000, icmp: 9_000, reactions_icmp: 9_000, ..NONE };
+        assert_eq!(rules(replies, NONE), [("icmp-out".into(), Level::Lock)]);
+    }
+
+    #[test]
+    fn udp_that_is_answered_is_no_flood_and_udp_that_nobody_answers_is() {
+        let quic = Counts { packets: 800_000, udp: 800_000, ..NONE };
+        let acknowledgements = Counts { packets: 40_000, udp: 40_000, ..NONE };
+        assert_eq!(amount(Way::Out, Measure::Udp, &quic, &acknowledgements), 0);
+        let flood = Counts { packets: 60_000, udp: 60_000, ..NONE };
+        assert_eq!(rules(flood, NONE), [("udp-out".into(), Level::Lock)]);
+    }
+
+    #[test]
+    fn a_backup_at_line_rate_does_not_lock_within_seconds_but_its_mean_may() {
+        let backup = Counts { packets: 800_000, bytes: 1_200_000_000, tcp: 800_000, ..NONE };
+        let acknowledgements = Counts { packets: 300_000, tcp: 300_000, ..NONE };
+        assert_eq!(rules(backup, acknowledgements), []);
+        let s =
+            Sums { fast: [NONE; 2], fast_ns: FAST_NS, slow: [Counts { packets: 30_000_300, ..NONE }, NONE] };
+        let f = detect(&s, &Limits::default());
+        assert_eq!(
+            (f[0].rule.to_string().as_str(), f[0].over, f[0].observed),
+            ("packets-out", Over::Mean, 100_001)
+        );
+    }
+
+    #[test]
+    fn rules_that_need_answers_say_when_none_can_be_seen() {
+        assert!(Visibility::default().blind().is_none());
+        assert!(Visibility { out_packets: 5_000, ..Default::default() }.blind().is_some());
+        let some = |syn_ack| Visibility { syn: 1_000, syn_ack, out_packets: 5_000, in_packets: 9 };
+        assert!(some(699).blind().is_some() && some(700).blind().is_none());
+    }
+
+    #[test]
+    fn history_is_kept_from_a_quarter_of_a_limit() {
+        let near = |syn| {
+            is_near_a_limit(&[Counts { packets: syn, syn, ..NONE }, NONE], FAST_NS / 10, &Limits::default())
+        };
+        assert!(!near(24) && near(25));
+    }
+}

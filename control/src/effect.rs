@@ -1,0 +1,137 @@
+//! What the deciding core asks of the world. It does nothing itself: no clock, no file, no socket.
+
+use api::{IncidentRow, LockRow, Response, Target, Time};
+
+/// Time as the core sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic.
+    pub mono_ns: u64,
+    /// Since 1970.
+    pub unix_ns: i128,
+}
+
+impl Now {
+    /// As written into rows.
+    pub fn time(&self) -> Time {
+        Time::from_unix_ns(self.unix_ns)
+    }
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+/// A batch of store operations, one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BatchId(pub u64);
+
+/// One change of what is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreOp {
+    /// Adds or replaces a row of the lock list.
+    PutLock(LockRow),
+    /// Takes a row off the list; it stays in the history.
+    RemoveLock {
+        /// The row.
+        id: u64,
+        /// Who took it off.
+        who: String,
+        /// When.
+        at: Time,
+    },
+    /// Adds or replaces an incident.
+    PutIncident(Box<IncidentRow>),
+    /// A rule leaves a target alone.
+    PutExemption {
+        /// Address or prefix.
+        target: Target,
+        /// The rule.
+        rule: String,
+        /// Until when.
+        until: Time,
+    },
+    /// A rule observes, or acts again.
+    SetRuleMode {
+        /// The rule.
+        rule: String,
+        /// True: it only observes.
+        observe: bool,
+    },
+    /// A rule's breaker; none when it is reset.
+    SetBreaker {
+        /// The rule.
+        rule: String,
+        /// Its state.
+        latched: Option<api::BreakerRow>,
+    },
+    /// Bypass on or off.
+    SetBypass(bool),
+    /// A file of evidence.
+    WriteEvidence {
+        /// The incident.
+        incident: String,
+        /// Name of the file.
+        name: String,
+        /// Its text.
+        text: String,
+    },
+    /// A line of the audit log.
+    Audit {
+        /// When.
+        at: Time,
+        /// Who.
+        who: String,
+        /// What.
+        what: String,
+    },
+    /// Forgets closed incidents opened before a time.
+    Retain {
+        /// The oldest to keep.
+        since: Time,
+    },
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Store these in one transaction. `retry`: a detector's, tried again until it is stored; otherwise somebody waits
+    /// and is told of a failure.
+    Store {
+        /// Number for the result.
+        batch: BatchId,
+        /// The operations.
+        ops: Vec<StoreOp>,
+        /// Never give up.
+        retry: bool,
+    },
+    /// Answer a client.
+    Reply(ClientId, Response),
+    /// Read the configuration again, then call [`crate::control::Control::reload`].
+    ReadConfig(ClientId),
+}
+
+/// What the store had when cordond started.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The installation's key for keyed hashes.
+    pub hash_key: [u64; 2],
+    /// Rows of the lock list.
+    pub locks: Vec<LockRow>,
+    /// The highest row number ever given.
+    pub last_lock: u64,
+    /// Open incidents, and the latest closed ones.
+    pub incidents: Vec<IncidentRow>,
+    /// The highest incident number ever given.
+    pub last_incident: u64,
+    /// Exemptions.
+    pub exemptions: Vec<(Target, String, Time)>,
+    /// Rules set to observe.
+    pub observing: Vec<String>,
+    /// Latched rules.
+    pub breakers: Vec<api::BreakerRow>,
+    /// Bypass.
+    pub bypass: bool,
+    /// What went wrong with the store, loudly.
+    pub damage: Option<String>,
+}

@@ -1,0 +1,211 @@
+//! Incidents: opened by a finding, growing while it lasts, closed after silence.
+
+use std::collections::BTreeMap;
+
+use api::{Action, ActionTaken, Direction, IncidentRow, Kind, Time};
+use config::{Measure, Rule, Way};
+
+use crate::detect::Finding;
+use crate::effect::Now;
+
+/// An incident closes when nothing was found for so long.
+pub const QUIET_NS: u64 = 300 * 1_000_000_000;
+/// Closed incidents kept in memory for `cordon incidents`; all are in the store.
+const CLOSED_KEPT: usize = 10_000;
+
+/// What is known of an open incident besides its row.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// The row.
+    pub row: IncidentRow,
+    /// The rule.
+    pub rule: Rule,
+    /// Monotonic time of the last finding.
+    pub last_ns: u64,
+    /// Monotonic time of the first warning.
+    pub warned_ns: Option<u64>,
+    /// Whether the stored row is behind.
+    pub dirty: bool,
+}
+
+/// All incidents.
+#[derive(Clone, Debug, Default)]
+pub struct Incidents {
+    open: BTreeMap<(String, Rule), Open>,
+    closed: Vec<IncidentRow>,
+    last: u64,
+    /// Opened since start, by kind.
+    pub opened: BTreeMap<Kind, u64>,
+}
+
+/// What kind of incident a rule's finding is.
+pub fn kind(rule: Rule) -> Kind {
+    match rule {
+        Rule::Limit(_, Way::Out) => Kind::AttackOut,
+        Rule::Limit(_, Way::In) => Kind::AttackIn,
+    }
+}
+
+/// The direction of a rule.
+pub fn direction(rule: Rule) -> Direction {
+    match rule {
+        Rule::Limit(_, Way::Out) => Direction::Out,
+        Rule::Limit(_, Way::In) => Direction::In,
+    }
+}
+
+fn measure(rule: Rule) -> Measure {
+    match rule {
+        Rule::Limit(m, _) => m,
+    }
+}
+
+fn protocol(rule: Rule) -> Option<String> {
+    let p = match measure(rule) {
+        Measure::Syn => "tcp",
+        Measure::Udp => "udp",
+        Measure::Icmp => "icmp",
+        Measure::Packets | Measure::Bits | Measure::Flows | Measure::Fragments | Measure::Small => {
+            return None;
+        }
+    };
+    Some(p.to_owned())
+}
+
+impl Incidents {
+    /// With what the store had. Incidents that were open go on: an upgrade of the brain is no end of an attack, and a
+    /// warning keeps its deadline. What is silent closes in its time.
+    pub fn restore(rows: Vec<IncidentRow>, last: u64, now: Now) -> Incidents {
+        let mut all = Incidents { last, ..Incidents::default() };
+        for row in rows {
+            let rule = row.rule.split('/').next().and_then(|r| r.parse().ok());
+            let (None, Some(rule), Some(address)) = (row.closed, rule, row.address.clone()) else {
+                let closed = Some(row.closed.unwrap_or(now.time()));
+                all.closed.push(IncidentRow { closed, ..row });
+                continue;
+            };
+            let warned = row.actions.iter().find(|a| a.action >= Action::Warn).map(|a| a.at);
+            let ago_ms = |t: Time| u64::try_from(now.time().unix_ms() - t.unix_ms()).unwrap_or(0);
+            let warned_ns = warned.map(|t| now.mono_ns.saturating_sub(ago_ms(t).saturating_mul(1_000_000)));
+            all.open
+                .insert((address, rule), Open { row, rule, last_ns: now.mono_ns, warned_ns, dirty: false });
+        }
+        all.closed.sort_by_key(|r| r.opened);
+        all
+    }
+
+    /// The open incident of a host and rule.
+    pub fn get(&mut self, address: &str, rule: Rule) -> Option<&mut Open> {
+        self.open.get_mut(&(address.to_owned(), rule))
+    }
+
+    /// Opens one.
+    pub fn open(
+        &mut self,
+        address: &str,
+        group: &str,
+        f: &Finding,
+        at: Time,
+        first: Time,
+        mono_ns: u64,
+    ) -> &mut Open {
+        self.last += 1;
+        let kind = kind(f.rule);
+        *self.opened.entry(kind).or_default() += 1;
+        let row = IncidentRow {
+            id: format!("C-{}-{:06}", at.year(), self.last),
+            kind,
+            address: Some(address.to_owned()),
+            mac: None,
+            direction: direction(f.rule),
+            action: Action::Observe,
+            actions: Vec::new(),
+            rule: format!("{}/{group}", f.rule),
+            opened: at,
+            first_seen: first,
+            last_seen: at,
+            protocol: protocol(f.rule),
+            measure: measure(f.rule).name().to_owned(),
+            window: f.over.name().to_owned(),
+            limit: f.limit,
+            peak: f.observed,
+            packets: 0,
+            bytes: 0,
+            seconds: 1,
+            dropped: 0,
+            held_back: None,
+            closed: None,
+            files: Vec::new(),
+        };
+        let open = Open { row, rule: f.rule, last_ns: mono_ns, warned_ns: None, dirty: true };
+        self.open.entry((address.to_owned(), f.rule)).insert_entry(open).into_mut()
+    }
+
+    /// Closes those in which nothing was found for [`QUIET_NS`].
+    pub fn close_quiet(&mut self, mono_ns: u64, at: Time) -> Vec<IncidentRow> {
+        let quiet: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, o)| o.last_ns + QUIET_NS <= mono_ns)
+            .map(|(k, _)| k.clone())
+            .collect();
+        let mut rows = Vec::new();
+        for key in quiet {
+            if let Some(mut o) = self.open.remove(&key) {
+                o.row.closed = Some(at);
+                rows.push(o.row.clone());
+                self.closed.push(o.row);
+            }
+        }
+        let excess = self.closed.len().saturating_sub(CLOSED_KEPT);
+        self.closed.drain(..excess);
+        rows
+    }
+
+    /// Rows that changed since they were last stored.
+    pub fn take_dirty(&mut self) -> Vec<IncidentRow> {
+        let dirty = self.open.values_mut().filter(|o| o.dirty);
+        dirty
+            .map(|o| {
+                o.dirty = false;
+                o.row.clone()
+            })
+            .collect()
+    }
+
+    /// Open incidents.
+    pub fn open_rows(&self) -> impl Iterator<Item = &Open> {
+        self.open.values()
+    }
+
+    /// How many are open.
+    pub fn open_count(&self) -> u64 {
+        self.open.len() as u64
+    }
+
+    /// All that are in memory, in order of opening.
+    pub fn rows(&self) -> Vec<&IncidentRow> {
+        let mut rows: Vec<&IncidentRow> =
+            self.closed.iter().chain(self.open.values().map(|o| &o.row)).collect();
+        rows.sort_by(|a, b| a.opened.cmp(&b.opened).then_with(|| a.id.cmp(&b.id)));
+        rows
+    }
+
+    /// One by its id.
+    pub fn by_id(&self, id: &str) -> Option<&IncidentRow> {
+        self.closed.iter().chain(self.open.values().map(|o| &o.row)).find(|r| r.id == id)
+    }
+}
+
+impl Open {
+    /// Records that something was done. True when it goes further than before.
+    pub fn act(&mut self, action: Action, at: Time) -> bool {
+        let further = action > self.row.action || self.row.actions.is_empty();
+        if further {
+            self.row.action = action;
+            self.row.actions.push(ActionTaken { action, at });
+            self.dirty = true;
+        }
+        further
+    }
+}

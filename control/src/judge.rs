@@ -1,0 +1,261 @@
+//! The ladder: from a finding to observing, warning, or a lock.
+
+use api::{Action, LockRow, Reason, Target, Time};
+use config::{Ceiling, LockScope, Measure, Rule, Way};
+use ipnet::IpNet;
+use region::HostId;
+
+use crate::breaker::Permit;
+use crate::control::Control;
+use crate::detect::{Finding, Level, needs_answers};
+use crate::effect::StoreOp;
+use crate::incident::direction;
+use crate::summary::{Figures, Summary};
+use crate::window::Sums;
+
+/// A host as a person writes it: IPv4 hosts without their length.
+pub(crate) fn name(net: &IpNet) -> String {
+    Target::Prefix(*net).to_string()
+}
+
+fn further_than(action: Action, ceiling: Ceiling) -> bool {
+    match ceiling {
+        Ceiling::Observe => action > Action::Observe,
+        Ceiling::Warn => action > Action::Warn,
+        Ceiling::Lock => false,
+    }
+}
+
+fn highest(ceiling: Ceiling) -> Action {
+    match ceiling {
+        Ceiling::Observe => Action::Observe,
+        Ceiling::Warn => Action::Warn,
+        Ceiling::Lock => Action::Lock,
+    }
+}
+
+impl Control {
+    /// Deals with one finding about one host.
+    pub(crate) fn judge(&mut self, host: HostId, group: &str, f: &Finding, sums: &Sums, span_ns: u64) {
+        let facts = self.facts().cloned();
+        let Some(net) = self.networks.target(host, facts.as_deref()) else { return };
+        let address = name(&net);
+        let settings = self.config.rule(f.rule);
+        let (now_ns, at) = (self.now.mono_ns, self.now.time());
+        let began = self.windows.get(&host).map_or(now_ns, |w| w.began_ns);
+        let first = at.plus_ms(-i64::try_from(now_ns.saturating_sub(began) / 1_000_000).unwrap_or(0));
+        if self.incidents.get(&address, f.rule).is_none() {
+            self.incidents.open(&address, group, f, at, first, now_ns);
+        }
+        let (mut action, locked_before, warned_ns) = match self.incidents.get(&address, f.rule) {
+            None => return,
+            Some(open) => {
+                grow(open, f, sums, at, now_ns);
+                let action = match f.level {
+                    Level::Warn => Action::Warn,
+                    Level::Lock => Action::Lock,
+                };
+                (action, open.row.action == Action::Lock, open.warned_ns)
+            }
+        };
+        // A warning that is still true at its deadline becomes a lock.
+        let overdue = |d: std::time::Duration| {
+            warned_ns.is_some_and(|w| u128::from(now_ns.saturating_sub(w)) >= d.as_nanos())
+        };
+        if action == Action::Warn && settings.deadline.is_some_and(overdue) {
+            action = Action::Lock;
+        }
+        if self.has_lock(&address, f.rule) {
+            // An earlier incident locked it, and nobody has lifted that: there is nothing more to do.
+            if !locked_before && let Some(open) = self.incidents.get(&address, f.rule) {
+                open.act(Action::Lock, at);
+            }
+            return;
+        }
+        let (ceiling, mut why) = self.ceiling(&net, f.rule, settings.action, at);
+        if further_than(action, ceiling) {
+            action = highest(ceiling);
+        } else {
+            why = None;
+        }
+        if action == Action::Lock {
+            let asked = self.breakers.ask(
+                f.rule,
+                &address,
+                &self.config.breaker,
+                self.stats.active_hosts,
+                now_ns,
+                at,
+            );
+            if asked != Permit::Granted {
+                why = Some(format!(
+                    "the breaker of {} is latched: it only observes; see `cordon breaker status`",
+                    f.rule
+                ));
+                action = Action::Observe;
+            }
+            if asked == Permit::LatchedNow {
+                self.breaker_latched(f.rule, at);
+            }
+        }
+        let Some(open) = self.incidents.get(&address, f.rule) else { return };
+        if why != open.row.held_back {
+            open.row.held_back = why;
+            open.dirty = true;
+        }
+        let again = action == Action::Lock && locked_before;
+        let new = open.act(action, at) || again;
+        if action >= Action::Warn && open.warned_ns.is_none() {
+            open.warned_ns = Some(now_ns);
+        }
+        if !new {
+            return;
+        }
+        if action == Action::Lock {
+            let id = open.row.id.clone();
+            self.lock_by_rule(net, f.rule, settings.lock, &id, at);
+            #[expect(clippy::cast_precision_loss, reason = "seconds for a histogram")]
+            self.stats.detections.push(span_ns as f64 / 1e9);
+        }
+        if action >= Action::Warn {
+            self.write_summary(host, &address, f, sums);
+        }
+    }
+
+    fn has_lock(&self, address: &str, rule: Rule) -> bool {
+        let Ok(target) = address.parse::<Target>() else { return false };
+        let rule = rule.to_string();
+        let Some(net) = target.prefix() else { return false };
+        self.locks.covering(&net).iter().any(|r| r.target == target && r.rule.as_deref() == Some(&rule))
+    }
+
+    /// The furthest a rule may go against a host at present, and why not further.
+    fn ceiling(&self, net: &IpNet, rule: Rule, configured: Ceiling, at: Time) -> (Ceiling, Option<String>) {
+        let covers = |p: &IpNet| p.contains(net);
+        let gateway = |g: &std::net::IpAddr| net.contains(g);
+        let target_covers = |t: &Target| t.prefix().is_some_and(|p| p.contains(net));
+        if let Some((_, _, until)) =
+            self.exemptions.iter().find(|(t, r, until)| *r == rule && *until > at && target_covers(t))
+        {
+            return (Ceiling::Observe, Some(format!("exempted from {rule} until {until}")));
+        }
+        if self.observing.contains(&rule) {
+            return (
+                Ceiling::Observe,
+                Some(format!("{rule} is set to observe; `cordon rule {rule} enforce` ends it")),
+            );
+        }
+        if needs_answers(rule)
+            && let Some(why) = self.blind()
+        {
+            return (Ceiling::Observe, Some(format!("cannot judge by missing answers: {why}")));
+        }
+        let protected = self.config.never_lock.iter().any(covers)
+            || self.config.networks.iter().flat_map(|n| &n.gateways).any(gateway);
+        if protected && configured > Ceiling::Warn {
+            return (
+                Ceiling::Warn,
+                Some("on the never-lock list: only an operator locks it, with --force".to_owned()),
+            );
+        }
+        let why = (configured < Ceiling::Lock).then(|| {
+            let word = if configured == Ceiling::Warn { "warn" } else { "observe" };
+            format!("{rule} is configured to {word}")
+        });
+        (configured, why)
+    }
+
+    /// A detector's lock: flags first, then the store. (Mail comes after both.)
+    fn lock_by_rule(&mut self, net: IpNet, rule: Rule, scope: LockScope, incident: &str, at: Time) {
+        let (id, generation) = self.locks.next_id();
+        let target = Target::Prefix(net);
+        let reason = match rule {
+            Rule::Limit(_, Way::Out) => Reason::AttackOut,
+            Rule::Limit(_, Way::In) => Reason::AttackIn,
+        };
+        let row = LockRow {
+            id,
+            target: target.clone(),
+            direction: match scope {
+                LockScope::Direction => direction(rule),
+                LockScope::Both => api::Direction::Both,
+            },
+            reason,
+            case: None,
+            note: None,
+            who: "cordon".to_owned(),
+            rule: Some(rule.to_string()),
+            incident: Some(incident.to_owned()),
+            created: at,
+            until: None,
+            except: Vec::new(),
+            generation,
+            enforced: true,
+            why_not: None,
+        };
+        self.locks.insert(row.clone());
+        self.write_flags_of(&target);
+        self.publish_locks = true;
+        let what = format!("lock {target} {} ({reason}) by {rule}, incident {incident}", row.direction);
+        self.keep(vec![StoreOp::PutLock(row), StoreOp::Audit { at, who: "cordon".to_owned(), what }]);
+    }
+
+    fn breaker_latched(&mut self, rule: Rule, at: Time) {
+        let latched = self.breakers.row(rule).cloned();
+        self.keep(vec![
+            StoreOp::SetBreaker { rule: rule.to_string(), latched },
+            StoreOp::Audit { at, who: "cordon".to_owned(), what: format!("breaker of {rule} latched") },
+        ]);
+    }
+
+    fn write_summary(&mut self, host: HostId, address: &str, f: &Finding, sums: &Sums) {
+        const FILE: &str = "summary.log";
+        let Some(summary) = self.summary(host, address, f, sums) else { return };
+        let text = summary.text(self.config.evidence.locale);
+        let Some(open) = self.incidents.get(address, f.rule) else { return };
+        if !open.row.files.iter().any(|n| n == FILE) {
+            open.row.files.push(FILE.to_owned());
+            open.dirty = true;
+        }
+        let incident = open.row.id.clone();
+        self.keep(vec![StoreOp::WriteEvidence { incident, name: FILE.to_owned(), text }]);
+    }
+
+    fn summary(&self, host: HostId, address: &str, f: &Finding, sums: &Sums) -> Option<Summary> {
+        let Rule::Limit(measure, way) = f.rule;
+        let window = self.windows.get(&host)?;
+        let c = &sums.slow[if way == Way::Out { 0 } else { 1 }];
+        // Flows that TCP opens; those of other protocols are counted with the flow tables of watched hosts.
+        let sum = Figures { packets: c.packets, flows: c.syn, bytes: c.bytes };
+        Some(Summary {
+            way,
+            internal: address.to_owned(),
+            measure: if measure == Measure::Flows { Measure::Packets } else { measure },
+            limit: f.limit,
+            seconds: window.seconds(self.now.mono_ns),
+            sum,
+        })
+    }
+}
+
+/// An open incident takes in what was found.
+fn grow(open: &mut crate::incident::Open, f: &Finding, sums: &Sums, at: Time, now_ns: u64) {
+    let Rule::Limit(_, way) = f.rule;
+    let c = &sums.slow[if way == Way::Out { 0 } else { 1 }];
+    open.last_ns = now_ns;
+    open.row.last_seen = at;
+    open.row.packets = open.row.packets.max(c.packets);
+    open.row.bytes = open.row.bytes.max(c.bytes);
+    open.row.dropped = open.row.dropped.max(c.dropped);
+    open.row.seconds =
+        u64::try_from(at.unix_ms() - open.row.first_seen.unix_ms()).unwrap_or(0).div_ceil(1000).clamp(1, 300);
+    if f.observed > open.row.peak {
+        open.row.peak = f.observed;
+        // Peaks of a going incident change every tick; they are stored with the next action, or at its end.
+    }
+    if f.level == Level::Lock && open.row.limit < f.limit {
+        open.row.limit = f.limit;
+        open.row.window = f.over.name().to_owned();
+        open.dirty = true;
+    }
+}

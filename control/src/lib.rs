@@ -1,0 +1,29 @@
+//! cordond: decides who is locked, keeps the lock list, and tells the dataplane and the operator.
+//!
+//! The deciding core ([`control::Control`]) does nothing by itself: it is given time, facts and requests, and asks for
+//! effects. The shell ([`run`]) gives it a clock, a store, a socket and an office; [`replay`] gives it a capture.
+#![forbid(unsafe_code)]
+
+pub mod breaker;
+pub mod control;
+pub mod detect;
+pub mod effect;
+pub mod incident;
+mod judge;
+pub mod locklist;
+pub mod log;
+mod merge;
+mod meter;
+pub mod metrics;
+pub mod networks;
+pub mod notify;
+pub mod office;
+pub mod replay;
+mod report;
+mod requests;
+pub mod run;
+pub mod socket;
+pub mod store;
+pub mod summary;
+pub mod supervise;
+pub mod window;

@@ -1,0 +1,249 @@
+//! The lock list: rows, what they come to for a host, and what the dataplane is told.
+
+use std::collections::{BTreeMap, HashMap};
+
+use api::{Direction, LockRow, Reason, Target};
+use ipnet::IpNet;
+use region::HostFlags;
+use region::locks::{EXCEPTIONS_MAX, Exception, LockedRange, Range, flatten};
+
+use crate::networks::range;
+
+/// Rows by number, and an index by prefix.
+#[derive(Clone, Debug, Default)]
+pub struct LockList {
+    rows: BTreeMap<u64, LockRow>,
+    by_prefix: HashMap<IpNet, Vec<u64>>,
+    /// How many rows there are of each prefix length, by family: lengths that a look-up has to try.
+    lengths: [BTreeMap<u8, usize>; 2],
+    last_id: u64,
+    generation: u64,
+    /// Remote prefixes that may still reach every locked host.
+    global: Vec<IpNet>,
+}
+
+fn family(net: &IpNet) -> usize {
+    usize::from(matches!(net, IpNet::V6(_)))
+}
+
+/// Lock bits of a direction.
+pub fn bits(direction: Direction) -> u8 {
+    match direction {
+        Direction::Out => HostFlags::LOCK_OUT,
+        Direction::In => HostFlags::LOCK_IN,
+        Direction::Both => HostFlags::LOCK_OUT | HostFlags::LOCK_IN,
+    }
+}
+
+/// The direction that lock bits come to.
+pub fn direction(bits: u8) -> Option<Direction> {
+    match (bits & HostFlags::LOCK_OUT != 0, bits & HostFlags::LOCK_IN != 0) {
+        (true, true) => Some(Direction::Both),
+        (true, false) => Some(Direction::Out),
+        (false, true) => Some(Direction::In),
+        (false, false) => None,
+    }
+}
+
+impl LockList {
+    /// With the rows of the store.
+    pub fn restore(rows: Vec<LockRow>, last_id: u64, global: Vec<IpNet>) -> LockList {
+        let mut list = LockList { global, last_id, ..LockList::default() };
+        for row in rows {
+            list.last_id = list.last_id.max(row.id);
+            list.generation = list.generation.max(row.generation);
+            list.insert(row);
+        }
+        list
+    }
+
+    /// Sets the exceptions that hold for every lock.
+    pub fn set_global_exceptions(&mut self, global: Vec<IpNet>) {
+        self.global = global;
+    }
+
+    /// Number and generation for a new row. Numbers are never given twice, also when the row is not stored in the end.
+    pub fn next_id(&mut self) -> (u64, u64) {
+        self.last_id += 1;
+        self.generation += 1;
+        (self.last_id, self.generation)
+    }
+
+    /// Adds or replaces a row.
+    pub fn insert(&mut self, row: LockRow) {
+        self.remove(row.id);
+        if let Target::Prefix(net) = row.target {
+            self.by_prefix.entry(net).or_default().push(row.id);
+            *self.lengths[family(&net)].entry(net.prefix_len()).or_default() += 1;
+        }
+        self.rows.insert(row.id, row);
+    }
+
+    /// Removes a row.
+    pub fn remove(&mut self, id: u64) -> Option<LockRow> {
+        let row = self.rows.remove(&id)?;
+        self.generation += 1;
+        if let Target::Prefix(net) = row.target {
+            if let Some(ids) = self.by_prefix.get_mut(&net) {
+                ids.retain(|i| *i != id);
+                if ids.is_empty() {
+                    self.by_prefix.remove(&net);
+                }
+            }
+            let lengths = &mut self.lengths[family(&net)];
+            if let Some(n) = lengths.get_mut(&net.prefix_len()) {
+                *n -= 1;
+                if *n == 0 {
+                    lengths.remove(&net.prefix_len());
+                }
+            }
+        }
+        Some(row)
+    }
+
+    /// All rows, by number.
+    pub fn rows(&self) -> impl Iterator<Item = &LockRow> {
+        self.rows.values()
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Rows that cover all of `net`.
+    pub fn covering(&self, net: &IpNet) -> Vec<&LockRow> {
+        let mut found: Vec<&LockRow> = Vec::new();
+        for (length, _) in self.lengths[family(net)].range(..=net.prefix_len()) {
+            let Ok(wider) = IpNet::new(net.addr(), *length) else { continue };
+            let ids = self.by_prefix.get(&wider.trunc()).into_iter().flatten();
+            found.extend(ids.filter_map(|id| self.rows.get(id)));
+        }
+        found
+    }
+
+    /// Rows on exactly this target.
+    pub fn on(&self, target: &Target) -> Vec<&LockRow> {
+        self.rows.values().filter(|r| r.target == *target).collect()
+    }
+
+    /// The union of all rows over a host: lock bits, and `EXCEPT` where somebody may still reach it.
+    pub fn flags(&self, host: &IpNet) -> u8 {
+        self.covering(host).iter().fold(0, |acc, row| acc | self.row_bits(row))
+    }
+
+    fn row_bits(&self, row: &LockRow) -> u8 {
+        let except = !row.except.is_empty() || !self.global.is_empty();
+        bits(row.direction) | if except { HostFlags::EXCEPT } else { 0 }
+    }
+
+    /// What the dataplane is told: disjoint ranges, and exceptions.
+    ///
+    /// An exception of a row holds against every lock on its target: whoever must reach a locked server to repair it
+    /// must not be stopped by a second lock on it.
+    pub fn enforced(&self) -> (Vec<LockedRange>, Vec<Exception>) {
+        let everything = Range { first: 0, last: u128::MAX };
+        let mut exceptions: Vec<Exception> =
+            self.global.iter().map(|r| Exception { hosts: everything, remotes: range(r) }).collect();
+        let mut ranges = Vec::with_capacity(self.rows.len());
+        for row in self.rows.values() {
+            let Target::Prefix(net) = &row.target else { continue };
+            ranges.push(LockedRange { range: range(net), bits: self.row_bits(row) });
+            exceptions.extend(row.except.iter().map(|r| Exception { hosts: range(net), remotes: range(r) }));
+        }
+        exceptions.dedup();
+        exceptions.truncate(EXCEPTIONS_MAX);
+        (flatten(&ranges), exceptions)
+    }
+
+    /// How many exceptions the rows have in all.
+    pub fn exceptions(&self) -> usize {
+        self.global.len() + self.rows.values().map(|r| r.except.len()).sum::<usize>()
+    }
+
+    /// Rows by reason.
+    pub fn by_reason(&self) -> Vec<(Reason, u64)> {
+        let mut counts: BTreeMap<Reason, u64> = BTreeMap::new();
+        for row in self.rows.values() {
+            *counts.entry(row.reason).or_default() += 1;
+        }
+        counts.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::Time;
+
+    pub(crate) fn row(id: u64, target: &str, direction: Direction, reason: Reason) -> LockRow {
+        LockRow {
+            id,
+            target: target.parse().expect("a target"),
+            direction,
+            reason,
+            case: None,
+            note: None,
+            who: "root".into(),
+            rule: None,
+            incident: None,
+            created: Time::from_unix_ms(0),
+            until: None,
+            except: Vec::new(),
+            generation: id,
+            enforced: true,
+            why_not: None,
+        }
+    }
+
+    fn flags(l: &LockList, host: &str) -> u8 {
+        l.flags(&host.parse().expect("a prefix"))
+    }
+
+    #[test]
+    fn what_is_enforced_is_the_union_and_what_remains_when_one_row_goes() {
+        let mut l = LockList::default();
+        l.insert(row(1, "192.0.2.10", Direction::Out, Reason::AttackOut));
+        l.insert(row(2, "192.0.2.10", Direction::Out, Reason::NonPayment));
+        l.insert(row(3, "192.0.2.0/28", Direction::In, Reason::Abuse));
+        assert_eq!(flags(&l, "192.0.2.10/32"), HostFlags::LOCK_OUT | HostFlags::LOCK_IN);
+        assert_eq!(flags(&l, "192.0.2.9/32"), HostFlags::LOCK_IN);
+        assert_eq!(flags(&l, "192.0.2.16/32"), 0);
+        l.remove(1);
+        assert_eq!(
+            flags(&l, "192.0.2.10/32"),
+            HostFlags::LOCK_OUT | HostFlags::LOCK_IN,
+            "non-payment still stands"
+        );
+        l.remove(2);
+        assert_eq!(flags(&l, "192.0.2.10/32"), HostFlags::LOCK_IN);
+        l.remove(3);
+        assert_eq!((flags(&l, "192.0.2.10/32"), l.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn ipv6_hosts_are_covered_by_shorter_prefixes() {
+        let mut l = LockList::default();
+        l.insert(row(1, "2001:db8::/48", Direction::Both, Reason::Abuse));
+        assert_eq!(flags(&l, "2001:db8:0:7::/64"), HostFlags::LOCK_OUT | HostFlags::LOCK_IN);
+        assert_eq!(flags(&l, "2001:db8:1:7::/64"), 0);
+    }
+
+    #[test]
+    fn exceptions_reach_the_dataplane_with_their_targets() {
+        let mut l = LockList::restore(vec![], 7, vec!["198.51.100.0/24".parse().expect("a prefix")]);
+        let mut r = row(8, "192.0.2.10", Direction::Both, Reason::Abuse);
+        r.except = vec!["203.0.113.5/32".parse().expect("a prefix")];
+        l.insert(r);
+        let (ranges, exceptions) = l.enforced();
+        assert_eq!((ranges.len(), exceptions.len()), (1, 2));
+        assert!(ranges[0].bits & HostFlags::EXCEPT != 0);
+        assert_eq!(exceptions[1].hosts, ranges[0].range);
+        assert_eq!(l.next_id().0, 8, "numbers go on from the store's");
+    }
+}

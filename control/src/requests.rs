@@ -1,0 +1,384 @@
+//! What an operator asks: checked, stored, put in force, answered, in this order.
+
+use api::{ErrorCode, Failure, LockRow, Payload, Request, Response, Target, Time};
+use config::Rule;
+use ipnet::IpNet;
+use region::locks::EXCEPTIONS_MAX;
+
+use crate::control::{Control, Use};
+use crate::effect::{ClientId, Effect, StoreOp};
+
+/// Most rows of one answer.
+const ROWS_MAX: usize = 100_000;
+
+/// What is done when a batch is on disk.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    client: ClientId,
+    then: Then,
+}
+
+#[derive(Debug)]
+enum Then {
+    Lock(Box<LockRow>),
+    Unlock(Vec<u64>),
+    Exempt(Target, Rule, Time),
+    Rule(Rule, bool),
+    BreakerReset(Rule),
+}
+
+type Answer = Result<Payload, Failure>;
+
+fn bad(message: impl Into<String>, hint: &str) -> Failure {
+    Failure::new(ErrorCode::BadRequest, message, hint)
+}
+
+fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    Failure::new(ErrorCode::NotFound, message, hint)
+}
+
+fn refused(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    Failure::new(ErrorCode::Refused, message, hint)
+}
+
+fn rule(name: &str) -> Result<Rule, Failure> {
+    name.parse().map_err(|e: String| {
+        let (message, hint) = e.split_once("; ").unwrap_or((&e, "see cordon.example.toml"));
+        not_found(message, hint)
+    })
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+impl Control {
+    /// Takes a request; its answer comes as an effect, at once or when what it changes is on disk and in force.
+    pub fn request(&mut self, client: ClientId, who: &str, request: Request, now: crate::effect::Now) {
+        self.now = now;
+        let answer = match request {
+            Request::Reload => {
+                self.effects.push(Effect::ReadConfig(client));
+                return;
+            }
+            Request::Status => Ok(Payload::Status(Box::new(self.status()))),
+            Request::Top { by, direction, limit } => {
+                Ok(Payload::Top(self.top(by, direction, limit.min(ROWS_MAX))))
+            }
+            Request::List => Ok(Payload::Locks(self.locks.rows().cloned().collect())),
+            Request::Show { target } => Ok(Payload::Host(Box::new(self.show(target)))),
+            Request::Incidents { open, limit } => {
+                let rows = self.incidents.rows().into_iter().rev();
+                let wanted = rows.filter(|r| !open || r.closed.is_none()).take(limit.min(ROWS_MAX));
+                Ok(Payload::Incidents(wanted.cloned().collect()))
+            }
+            Request::Incident { id } => {
+                self.incidents.by_id(&id).map(|r| Payload::Incident(Box::new(r.clone()))).ok_or_else(|| {
+                    not_found(format!("there is no incident {id}"), "`cordon incidents` lists them")
+                })
+            }
+            Request::BreakerStatus => Ok(Payload::Breaker(self.breakers.rows())),
+            Request::Bypass { on } => Ok(self.switch_bypass(who, on)),
+            changing => match self.prepare(who, changing) {
+                Ok(Prepared::Answer(payload)) => Ok(payload),
+                Ok(Prepared::Store(mut ops, then, what)) => {
+                    ops.push(StoreOp::Audit { at: now.time(), who: who.to_owned(), what });
+                    let batch = self.new_batch();
+                    self.waiting.insert(batch, Waiting { client, then });
+                    self.effects.push(Effect::Store { batch, ops, retry: false });
+                    return;
+                }
+                Err(f) => Err(f),
+            },
+        };
+        self.answer(client, answer);
+    }
+
+    fn answer(&mut self, client: ClientId, answer: Answer) {
+        let response = match answer {
+            Ok(payload) => Response::Ok(payload),
+            Err(failure) => Response::Error(failure),
+        };
+        self.effects.push(Effect::Reply(client, response));
+    }
+
+    /// Checks a request that changes something, and says what has to be on disk before it is done.
+    fn prepare(&mut self, who: &str, request: Request) -> Result<Prepared, Failure> {
+        let at = self.now.time();
+        match request {
+            Request::Lock { target, reason, direction, note, case, until, except, force } => {
+                self.check_lock(&target, until, &except, force)?;
+                let why_not = self.why_not(&target);
+                let (id, generation) = self.locks.next_id();
+                let row = LockRow {
+                    id,
+                    target,
+                    direction,
+                    reason,
+                    case,
+                    note,
+                    who: who.to_owned(),
+                    rule: None,
+                    incident: None,
+                    created: at,
+                    until,
+                    except,
+                    generation,
+                    enforced: why_not.is_none(),
+                    why_not,
+                };
+                let what = format!("lock {} {direction} ({reason})", row.target);
+                Ok(Prepared::Store(vec![StoreOp::PutLock(row.clone())], Then::Lock(Box::new(row)), what))
+            }
+            Request::Unlock { target, reason, all } => {
+                let ids = self.rows_to_lift(&target, reason, all)?;
+                let what = format!("unlock {target} (rows {ids:?})");
+                Ok(self.lifting(who, ids, what))
+            }
+            Request::UnlockRule { rule: name, since, dry_run } => {
+                let rule = rule(&name)?.to_string();
+                let of_rule = |r: &&LockRow| r.rule.as_deref() == Some(&rule) && r.created >= since;
+                if dry_run {
+                    return Ok(Prepared::Answer(Payload::Locks(
+                        self.locks.rows().filter(of_rule).cloned().collect(),
+                    )));
+                }
+                let ids: Vec<u64> = self.locks.rows().filter(of_rule).map(|r| r.id).collect();
+                if ids.is_empty() {
+                    return Err(not_found(
+                        format!("{rule} has locked nothing since {since} that is still locked"),
+                        "`cordon list` shows what is; manual locks are lifted by `cordon unlock TARGET`",
+                    ));
+                }
+                let what = format!("unlock --rule {rule} --since {since}: {} locks", ids.len());
+                Ok(self.lifting(who, ids, what))
+            }
+            Request::BreakerReset { rule: name } => {
+                let rule = rule(&name)?;
+                if self.breakers.row(rule).is_none() {
+                    return Err(not_found(
+                        format!("{rule} is not latched"),
+                        "`cordon breaker status` lists those that are",
+                    ));
+                }
+                let op = StoreOp::SetBreaker { rule: rule.to_string(), latched: None };
+                Ok(Prepared::Store(vec![op], Then::BreakerReset(rule), format!("breaker reset {rule}")))
+            }
+            Request::Exempt { target, rule: name, until } => {
+                let rule = rule(&name)?;
+                if until <= at {
+                    return Err(bad(format!("{until} is over already"), "name a time to come"));
+                }
+                if target.prefix().is_none() {
+                    return Err(refused(
+                        format!("{target}: there is no inventory that says which addresses the server has"),
+                        "exempt its address or prefix",
+                    ));
+                }
+                let op = StoreOp::PutExemption { target: target.clone(), rule: rule.to_string(), until };
+                let what = format!("exempt {target} from {rule} until {until}");
+                Ok(Prepared::Store(vec![op], Then::Exempt(target, rule, until), what))
+            }
+            Request::Rule { rule: name, observe } => {
+                let rule = rule(&name)?;
+                let op = StoreOp::SetRuleMode { rule: rule.to_string(), observe };
+                let what = format!("rule {rule} {}", if observe { "observe" } else { "enforce" });
+                Ok(Prepared::Store(vec![op], Then::Rule(rule, observe), what))
+            }
+            other => Err(bad(format!("{other:?} changes nothing"), "report this")),
+        }
+    }
+
+    fn lifting(&self, who: &str, ids: Vec<u64>, what: String) -> Prepared {
+        let at = self.now.time();
+        let ops = ids.iter().map(|id| StoreOp::RemoveLock { id: *id, who: who.to_owned(), at }).collect();
+        Prepared::Store(ops, Then::Unlock(ids), what)
+    }
+
+    /// What speaks against a lock by hand.
+    fn check_lock(
+        &self,
+        target: &Target,
+        until: Option<Time>,
+        except: &[IpNet],
+        force: bool,
+    ) -> Result<(), Failure> {
+        if let Some(until) = until.filter(|u| *u <= self.now.time()) {
+            return Err(bad(format!("the lock would end at {until}, which is over"), "name a time to come"));
+        }
+        let exceptions = self.locks.exceptions() + except.len();
+        if !except.is_empty() && exceptions > EXCEPTIONS_MAX {
+            return Err(refused(
+                format!(
+                    "{exceptions} exceptions would be in force, the dataplane has room for {EXCEPTIONS_MAX}"
+                ),
+                "use fewer or wider --except prefixes, or [exceptions] for those that hold for every lock",
+            ));
+        }
+        let Some(net) = target.prefix() else { return Ok(()) };
+        let length = self.networks.ipv6_length();
+        if let IpNet::V6(v6) = net
+            && v6.prefix_len() > length
+        {
+            let whole =
+                ipnet::Ipv6Net::new(v6.addr(), length).map(|n| n.trunc().to_string()).unwrap_or_default();
+            return Err(refused(
+                format!("{target} is a part of the server {whole}: an IPv6 server is a /{length} here"),
+                format!("lock the whole server: cordon lock {whole} …; or set [tables] ipv6_host_length"),
+            ));
+        }
+        if let Some(why) = self.protected_by(&net)
+            && !force
+        {
+            return Err(refused(format!("{target} {why}"), "use --force if you mean it"));
+        }
+        Ok(())
+    }
+
+    /// Why detectors leave a prefix, or a part of it, alone.
+    pub(crate) fn protected_by(&self, net: &IpNet) -> Option<String> {
+        if let Some(p) = self.config.never_lock.iter().find(|p| overlap(p, net)) {
+            return Some(format!("meets the never-lock prefix {p}"));
+        }
+        let gateways = self.config.networks.iter().flat_map(|n| &n.gateways);
+        gateways.copied().find(|g| net.contains(g)).map(|g| format!("contains the gateway {g}"))
+    }
+
+    fn rows_to_lift(
+        &self,
+        target: &Target,
+        reason: Option<api::Reason>,
+        all: bool,
+    ) -> Result<Vec<u64>, Failure> {
+        let rows = self.locks.on(target);
+        if rows.is_empty() {
+            let wider: Vec<String> = target
+                .prefix()
+                .map(|net| self.locks.covering(&net).iter().map(|r| r.target.to_string()).collect())
+                .unwrap_or_default();
+            let hint = match wider.first() {
+                Some(w) => {
+                    format!("it lies in {w}, which is: `cordon unlock {w}`, or lock the rest of it in pieces")
+                }
+                None => "`cordon list` shows what is locked".to_owned(),
+            };
+            return Err(not_found(format!("{target} is not locked"), hint));
+        }
+        let mut reasons: Vec<api::Reason> = rows.iter().map(|r| r.reason).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        let names = || reasons.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ");
+        let chosen = match (reason, all, reasons.as_slice()) {
+            (Some(r), _, _) => Some(r),
+            (None, true, _) => None,
+            (None, false, [only]) => Some(*only),
+            (None, false, _) => {
+                return Err(refused(
+                    format!("{target} is locked for several reasons: {}", names()),
+                    "name one with --reason, or use --all",
+                ));
+            }
+        };
+        let ids: Vec<u64> =
+            rows.iter().filter(|r| chosen.is_none_or(|c| r.reason == c)).map(|r| r.id).collect();
+        if ids.is_empty() {
+            return Err(not_found(
+                format!("{target} is not locked for {}", chosen.map_or("that", api::Reason::name)),
+                format!("it is locked for {}", names()),
+            ));
+        }
+        Ok(ids)
+    }
+
+    /// A switch for emergencies: in force at once, and stored as soon as the disk allows.
+    fn switch_bypass(&mut self, who: &str, on: bool) -> Payload {
+        self.bypass = on;
+        self.policy.set_bypass(on);
+        let at = self.now.time();
+        let what = format!("bypass {}", if on { "on" } else { "off" });
+        self.keep(vec![StoreOp::SetBypass(on), StoreOp::Audit { at, who: who.to_owned(), what }]);
+        Payload::Done(if on {
+            "Bypass is on: everything is forwarded, nothing is enforced. `cordon bypass off` ends it."
+                .to_owned()
+        } else if self
+            .facts()
+            .is_some_and(|f| f.header().bypass_direct.load(std::sync::atomic::Ordering::Relaxed) != 0)
+        {
+            "Bypass of cordond is off, but the direct switch is on: `cordon bypass off --direct` ends that."
+                .to_owned()
+        } else {
+            "Bypass is off: locks are enforced.".to_owned()
+        })
+    }
+
+    /// A batch is on disk, or will not be: puts in force what it says, and answers.
+    pub(crate) fn finish(&mut self, waiting: Waiting, result: Result<(), String>) {
+        let Waiting { client, then } = waiting;
+        if let Err(e) = result {
+            let failure = Failure::new(
+                ErrorCode::Failed,
+                format!("nothing was changed: {e}"),
+                "mend the disk of [run] state and ask again; what is locked stays locked",
+            );
+            return self.answer(client, Err(failure));
+        }
+        let payload = match then {
+            Then::Lock(row) => {
+                let mut row = *row;
+                row.why_not = self.why_not(&row.target);
+                row.enforced = row.why_not.is_none();
+                self.locks.insert(row.clone());
+                self.write_flags_of(&row.target);
+                self.publish_locks = true;
+                Payload::Locks(vec![row])
+            }
+            Then::Unlock(ids) => {
+                let lifted: Vec<LockRow> = ids.into_iter().filter_map(|id| self.locks.remove(id)).collect();
+                for row in &lifted {
+                    self.write_flags_of(&row.target);
+                }
+                self.publish_locks = true;
+                Payload::Locks(lifted)
+            }
+            Then::Exempt(target, rule, until) => {
+                self.exemptions.retain(|(t, r, _)| (t, r) != (&target, &rule));
+                let text =
+                    format!("{target} is exempted from {rule} until {until}. What is locked stays locked.");
+                self.exemptions.push((target, rule, until));
+                Payload::Done(text)
+            }
+            Then::Rule(rule, true) => {
+                self.observing.insert(rule);
+                Payload::Done(format!(
+                    "{rule} only observes: it records what it would have done. `cordon unlock --rule {rule} --since …` takes back what it did."
+                ))
+            }
+            Then::Rule(rule, false) => {
+                self.observing.remove(&rule);
+                Payload::Done(format!("{rule} acts as configured."))
+            }
+            Then::BreakerReset(rule) => {
+                self.breakers.reset(rule);
+                Payload::Done(format!(
+                    "{rule} may lock again; servers that still exceed it are locked within a second."
+                ))
+            }
+        };
+        self.held.push((client, Response::Ok(payload)));
+        self.publish();
+    }
+
+    /// Answers whose change the dataplane has by now; those of a worker that stands still are not kept for ever.
+    pub(crate) fn release_answers(&mut self, stuck: bool) {
+        if self.usage == Use::Live && self.publish_locks && !stuck {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        self.effects.extend(held.into_iter().map(|(client, response)| Effect::Reply(client, response)));
+    }
+}
+
+enum Prepared {
+    Answer(Payload),
+    Store(Vec<StoreOp>, Then, String),
+}

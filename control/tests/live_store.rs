@@ -1,0 +1,183 @@
+//! The store on a disk that is full, or cannot be written. Needs root: it mounts small file systems of its own.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use api::{Direction, LockRow, Reason, Time};
+use cordond::effect::{BatchId, StoreOp};
+use cordond::store::{Opened, Places, Store};
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A file system of 1 MiB in memory.
+struct Disk(TempDir);
+
+fn run(program: &str, arguments: &[&str]) {
+    let out = Command::new(program).args(arguments).output().unwrap();
+    assert!(out.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+impl Disk {
+    fn mount() -> Disk {
+        let dir = tempfile::Builder::new().prefix("cordon-disk").tempdir().unwrap();
+        run(
+            "mount",
+            &["-t", "tmpfs", "-o", "size=1m,mode=0700", "cordon-test", dir.path().to_str().unwrap()],
+        );
+        Disk(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn remount(&self, how: &str) {
+        run("mount", &["-o", &format!("remount,{how}"), self.path().to_str().unwrap()]);
+    }
+
+    /// Leaves no byte free.
+    fn fill(&self) {
+        use std::io::Write;
+        let mut f = std::fs::File::create(self.path().join("ballast")).unwrap();
+        let full = loop {
+            if let Err(e) = f.write_all(&[0; 4096]) {
+                break e;
+            }
+        };
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.path().join("ballast")).unwrap();
+    }
+
+    fn open(&self) -> Opened {
+        let scratch = Path::new("/dev/shm");
+        Store::open(Places { state: self.path(), scratch, in_force: None }, || ()).unwrap()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
+    }
+}
+
+fn row(id: u64) -> StoreOp {
+    StoreOp::PutLock(LockRow {
+        id,
+        target: format!("10.0.{}.{}", id / 250, id % 250).parse().unwrap(),
+        direction: Direction::Both,
+        reason: Reason::Abuse,
+        case: None,
+        // Large enough to need new pages.
+        note: Some("x".repeat(9_000)),
+        who: "root".into(),
+        rule: None,
+        incident: None,
+        created: Time::from_unix_ms(0),
+        until: None,
+        except: Vec::new(),
+        generation: id,
+        enforced: true,
+        why_not: None,
+    })
+}
+
+/// The next result about a batch; others' are skipped.
+fn result_of(s: &Store, batch: u64) -> Result<(), String> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let stored = s.wait(deadline.saturating_duration_since(Instant::now())).expect("a result in time");
+        if stored.batch == BatchId(batch) {
+            return stored.result;
+        }
+    }
+}
+
+/// Waits until a batch that is tried again succeeds.
+fn success_of(s: &Store, batch: u64) {
+    while result_of(s, batch).is_err() {}
+}
+
+fn ids(o: &Opened) -> Vec<u64> {
+    o.loaded.locks.iter().map(|r| r.id).collect()
+}
+
+/// `break_it` makes writing fail with a message that contains `says`, `mend` ends that.
+fn failing(disk: &Disk, says: &str, break_it: impl Fn(), mend: impl Fn()) {
+    let opened = disk.open();
+    let s = &opened.store;
+    s.submit(BatchId(1), vec![row(1)], false);
+    assert_eq!(result_of(s, 1), Ok(()));
+    break_it();
+
+    s.submit(BatchId(2), vec![row(2)], true);
+    let e = result_of(s, 2).unwrap_err();
+    assert!(e.contains(says), "a detector's: {e}");
+    let asked = Instant::now();
+    s.submit(BatchId(3), vec![row(3)], false);
+    let e = result_of(s, 3).unwrap_err();
+    assert!(e.contains(says), "a manual one: {e}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "who asks is told at once");
+    s.submit(BatchId(4), vec![StoreOp::RemoveLock { id: 2, who: "root".into(), at: Time::now() }], true);
+
+    mend();
+    success_of(s, 2);
+    success_of(s, 4);
+    s.submit(BatchId(5), vec![row(5)], false);
+    assert_eq!(result_of(s, 5), Ok(()));
+    assert_eq!(s.stop(SOON), 0);
+    assert_eq!(ids(&disk.open()), [1, 5], "2 came and went in order, 3 was refused and did not come back");
+}
+
+#[test]
+fn live_a_full_disk_is_said_and_detectors_are_stored_when_there_is_room() {
+    let disk = Disk::mount();
+    failing(&disk, "free space on the file system", || disk.fill(), || disk.free());
+}
+
+#[test]
+fn live_a_read_only_disk_is_said_and_detectors_are_stored_when_it_can_be_written() {
+    let disk = Disk::mount();
+    let opened = disk.open();
+    opened.store.submit(BatchId(1), vec![row(1)], false);
+    assert_eq!(result_of(&opened.store, 1), Ok(()));
+    opened.store.stop(SOON);
+    drop(opened);
+    disk.remount("ro");
+
+    let opened = disk.open();
+    assert_eq!(ids(&opened), [1], "what it has is read");
+    let notice = opened.notice.as_ref().unwrap();
+    assert!(notice.text.contains("cannot be written"), "{notice:?}");
+    let s = &opened.store;
+    s.submit(BatchId(2), vec![row(2)], true);
+    s.submit(BatchId(3), vec![row(3)], false);
+    let e = result_of(s, 3).unwrap_err();
+    assert!(e.contains("writable") || e.contains("may cordond's user write"), "{e}");
+    disk.remount("rw");
+    success_of(s, 2);
+    assert_eq!(s.stop(SOON), 0);
+    assert_eq!(ids(&disk.open()), [1, 2]);
+}
+
+#[test]
+fn live_a_journal_that_was_not_merged_counts_on_a_read_only_disk_too() {
+    let disk = Disk::mount();
+    let opened = disk.open();
+    opened.store.submit(BatchId(1), vec![row(1)], false);
+    assert_eq!(result_of(&opened.store, 1), Ok(()));
+    // As after a power failure: files are copied while the store is open.
+    let crashed = Disk::mount();
+    for name in ["cordon.db", "cordon.db-wal"] {
+        std::fs::copy(disk.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    assert!(std::fs::metadata(crashed.path().join("cordon.db-wal")).unwrap().len() > 0);
+    crashed.remount("ro");
+    assert_eq!(ids(&crashed.open()), [1]);
+    opened.store.stop(SOON);
+}
