@@ -9,8 +9,9 @@ use region::{Class, Traits};
 
 /// Tags that are looked through; more make a frame non-IP.
 pub const TAGS_MAX: usize = 4;
-/// IPv6 extension headers that are walked; a longer chain counts as protocol `other`.
-pub const EXTENSION_HEADERS_MAX: usize = 8;
+/// IPv6 extension headers that are walked: as many as a frame of 1,500 bytes can hold, so that a chain costs no more than
+/// its bytes have paid for on the wire. A longer one counts as protocol `other`.
+pub const EXTENSION_HEADERS_MAX: usize = 192;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
@@ -124,8 +125,8 @@ fn ipv6(ip: &[u8], small: u16, tagged: bool) -> Parsed {
         return Parsed::other(Class::Malformed, tagged);
     }
     let payload = usize::from(u16::from_be_bytes([h[4], h[5]]));
-    // A payload length of zero belongs to a jumbogram (RFC 2675), or to no payload at all: take the frame's end.
-    if payload != 0 && payload < rest.len() {
+    // A payload length of zero with hop-by-hop options belongs to a jumbogram (RFC 2675): take the frame's end.
+    if payload < rest.len() && (payload != 0 || h[6] != 0) {
         rest = &rest[..payload];
     }
     let (protocol, first, traits, rest) = extension_headers(h[6], rest);

@@ -140,8 +140,9 @@ shared_struct! {
 shared_struct! {
     /// An IPv6 host. `hi` is set by compare-and-swap, then `lo`; never changed again. Written by workers and housekeeping.
     pub struct SlotV6 {
+        /// Upper half plus 1, so that 0 means free.
         hi: AtomicU64,
-        /// Lower half plus 1, so that 0 means free.
+        /// Lower half plus 1.
         lo: AtomicU64,
     }
 }
@@ -435,7 +436,7 @@ impl Facts {
         let slot = host.0.checked_sub(self.layout.capacities.hosts_v4)?;
         let s = self.slots().get(slot as usize)?;
         let (hi, lo) = (s.hi.load(Acquire), s.lo.load(Acquire));
-        (hi != 0 && lo != 0).then(|| u128::from(hi) << 64 | u128::from(lo - 1))
+        (hi != 0 && lo != 0).then(|| u128::from(hi - 1) << 64 | u128::from(lo - 1))
     }
 
     /// IPv6 hosts inserted so far.
@@ -444,13 +445,12 @@ impl Facts {
     }
 }
 
-/// Upper half and lower half plus one; `None` for keys that are no host (`::/64`, and a lower half of all ones).
+/// Both halves plus one, since 0 means free; `None` for keys with a half of all ones, which no host has.
 #[inline]
 fn split(key: u128) -> Option<(u64, u64)> {
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of a 128-bit number")]
     let (hi, lo) = ((key >> 64) as u64, key as u64);
-    (hi != 0).then_some(())?;
-    Some((hi, lo.checked_add(1)?))
+    Some((hi.checked_add(1)?, lo.checked_add(1)?))
 }
 
 /// Folded multiplication under a secret key: an outsider who does not know it cannot aim at one bucket.

@@ -197,7 +197,9 @@ fn an_ipv6_network_cannot_take_more_than_its_quota() {
     assert_eq!(inserted, 10);
     assert!(f.insert_v6(0x2001 << 112, KEY, 10, 0).is_some(), "those that are in stay found");
     assert!(f.insert_v6(0x2002 << 112, KEY, 10, 1).is_some(), "another network has its own quota");
-    assert_eq!(f.insert_v6(0, KEY, 10, 1), None, "the unspecified address is no host");
+    assert!(f.insert_v6(0, KEY, 10, 1).is_some(), "a key of zeros is no free slot");
+    assert_eq!(f.find_v6(0, KEY).and_then(|h| f.key_v6(h)), Some(0));
+    assert_eq!(f.insert_v6(u128::MAX, KEY, 10, 1), None, "all ones are no host's");
 }
 
 #[test]
