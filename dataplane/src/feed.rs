@@ -13,6 +13,8 @@ use crate::plan::FeedPlan;
 
 /// Most of a wait that is spent in one piece, so that stopping takes no longer.
 const NAP: Duration = Duration::from_millis(20);
+/// The longest silence of a capture that is played: recorded clocks jump by years.
+const SILENCE_MAX_NS: i128 = 60_000_000_000;
 
 /// Everything the feeding thread owns.
 pub(crate) struct Feed {
@@ -21,6 +23,8 @@ pub(crate) struct Feed {
     pub(crate) ends: [RingPort; 2],
     pub(crate) pool: Pool,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Packets that found no buffer or no place in a ring.
+    pub(crate) lost: u64,
 }
 
 impl Feed {
@@ -30,29 +34,39 @@ impl Feed {
             Ok(r) => r,
             Err(e) => return log::error(&format!("the feed cannot run: {e}")),
         };
+        let mut rounds = 0u64;
         loop {
-            match self.play() {
-                Ok(packets) => {
-                    log::info(&format!("feed: {packets} packets of {} played", self.plan.capture.display()))
-                }
+            let played = match self.play() {
+                Ok(packets) => packets,
                 Err(e) => return log::error(&format!("feed: {e}")),
+            };
+            rounds += 1;
+            // A short capture is over a thousand times a second: said once, and summed up at the end.
+            if rounds == 1 {
+                let again = if self.plan.repeat && played > 0 { ", again and again" } else { "" };
+                let (file, lost) = (self.plan.capture.display(), self.lost);
+                log::info(&format!("feed: {played} packets of {file} played, {lost} of them lost{again}"));
             }
-            if !self.plan.repeat || self.stop.load(Relaxed) {
-                return self.drain_until_stopped();
+            if !self.plan.repeat || played == 0 || self.stop.load(Relaxed) {
+                break;
             }
+        }
+        self.drain_until_stopped();
+        if rounds > 1 {
+            log::info(&format!("feed: played {rounds} times, {} packets lost in all", self.lost));
         }
     }
 
     fn play(&mut self) -> Result<u64, CaptureError> {
         let mut file = Capture::open(&self.plan.capture)?;
-        let (mut first, mut played) = (None, 0u64);
+        let (mut last, mut since, mut played) = (None, 0i128, 0u64);
         let began = Instant::now();
         let mut bursts = [Burst::new(), Burst::new()];
         while let Some(p) = file.next_packet()? {
             if self.stop.load(Relaxed) {
                 break;
             }
-            let since = p.time_ns - *first.get_or_insert(p.time_ns);
+            since += (p.time_ns - last.replace(p.time_ns).unwrap_or(p.time_ns)).clamp(0, SILENCE_MAX_NS);
             #[expect(clippy::cast_precision_loss, reason = "a pace, not a count")]
             let due =
                 began + Duration::try_from_secs_f64(since as f64 / 1e9 / self.plan.speed).unwrap_or_default();
@@ -65,9 +79,12 @@ impl Feed {
             let burst = &mut bursts[side.index()];
             if !burst.push_copy(&self.pool, p.bytes) {
                 self.push(&mut bursts);
-                bursts[side.index()].push_copy(&self.pool, p.bytes);
+                self.lost += u64::from(!bursts[side.index()].push_copy(&self.pool, p.bytes));
             }
             played += 1;
+        }
+        if let Some(damage) = file.damage() {
+            log::warning(&format!("feed: {damage}"));
         }
         self.push(&mut bursts);
         Ok(played)
@@ -87,6 +104,7 @@ impl Feed {
     fn push(&mut self, bursts: &mut [Burst; 2]) {
         for (end, burst) in self.ends.iter_mut().zip(bursts) {
             end.push(0, burst);
+            self.lost += burst.len() as u64;
             burst.free();
         }
         self.drain();
@@ -104,7 +122,7 @@ impl Feed {
         }
     }
 
-    fn drain_until_stopped(mut self) {
+    fn drain_until_stopped(&mut self) {
         while !self.stop.load(Relaxed) {
             self.drain();
             std::thread::sleep(NAP);

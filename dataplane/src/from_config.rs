@@ -1,6 +1,6 @@
 //! From the configuration file to a [`Plan`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{Config, IpNet};
 use region::locks::Range;
@@ -17,10 +17,9 @@ pub(crate) fn plan(path: &Path) -> Result<Plan, String> {
         Ok(config) => config,
         Err(e) => {
             log::error(&e.to_string());
-            let Some(last) = last_good() else {
+            let Some(last) = last_good(path) else {
                 return Err(format!(
-                    "not started: correct {} (cordon check {})",
-                    path.display(),
+                    "not started: there is no earlier configuration to fall back on; correct {0} (cordon check {0})",
                     path.display()
                 ));
             };
@@ -33,11 +32,33 @@ pub(crate) fn plan(path: &Path) -> Result<Plan, String> {
     Ok(of(&config))
 }
 
-/// The last good configuration, from the policy of the default place.
-fn last_good() -> Option<Config> {
-    let dir = Config::replay_default().run.tables;
-    let text = Policy::open(&dir).ok()?.config_text()?;
-    Config::parse(&text, "last good configuration").ok()
+/// The last good configuration: it stands in policy, whose place the broken file may still name.
+fn last_good(path: &Path) -> Option<Config> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let places = tables_named_in(&text).into_iter().chain([Config::replay_default().run.tables]);
+    places.into_iter().find_map(|dir| {
+        let kept = Policy::open(&dir).ok()?.config_text()?;
+        let config = Config::parse(&kept, "the last good configuration").ok()?;
+        config.validate_for_run().ok()?;
+        // Another installation's policy says nothing about this one.
+        (config.run.tables == dir).then_some(config)
+    })
+}
+
+/// `[run] tables` of a text that need not be TOML.
+fn tables_named_in(text: &str) -> Option<PathBuf> {
+    let mut in_run = false;
+    for line in text.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[') {
+            in_run = section.split(']').next().is_some_and(|s| s.trim() == "run");
+        } else if in_run
+            && let Some((key, value)) = line.split_once('=')
+            && key.trim() == "tables"
+        {
+            return value.split(['"', '\'']).nth(1).map(PathBuf::from);
+        }
+    }
+    None
 }
 
 fn of(c: &Config) -> Plan {
@@ -77,5 +98,19 @@ fn of(c: &Config) -> Plan {
             repeat: f.repeat,
             internal: c.networks.iter().map(|n| range(&n.prefix)).collect(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_text_still_says_where_the_tables_are() {
+        let found = |text: &str| tables_named_in(text);
+        assert_eq!(found("[run]\ntables = \"/a/b\" # here\nmtu = = 3\n"), Some("/a/b".into()));
+        assert_eq!(found("[ run ] # x\n  tables='/a'\n"), Some("/a".into()));
+        assert_eq!(found("[tables]\nhosts = 3\n[run]\ndir = \"/x\"\n[dataplane]\ntables = \"/no\"\n"), None);
+        assert_eq!(found("[run]\ntables = \n"), None);
     }
 }

@@ -46,10 +46,15 @@ pub(crate) struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// Rounds until a signal says stop.
-    pub(crate) fn run(&mut self) {
+    /// Rounds until a signal says stop, or a worker has ended without being told to.
+    pub(crate) fn run(&mut self, worker_ended: impl Fn() -> bool) {
         let mut next = Instant::now();
         while !self.stop_requested(next) {
+            if worker_ended() {
+                // Its queue moves no packet any more; a new life does, and this one cannot make a worker anew.
+                log::error("a worker has ended: stopping, so that the supervisor starts anew");
+                return;
+            }
             self.round();
             next = (next + ROUND).max(Instant::now());
         }
@@ -65,6 +70,18 @@ impl Housekeeping {
     }
 
     fn round(&mut self) {
+        self.look_at_bypass();
+        self.attach_policy();
+        self.answer_requests();
+        for i in 0..self.wires.len() {
+            self.look_after_wire(i);
+        }
+        region::facts::add(&self.facts.header().housekeeping_rounds, 1);
+        self.feed_watchdog();
+    }
+
+    /// Takes the operator's switch over. Called once before the first packet, too.
+    pub(crate) fn look_at_bypass(&self) {
         let bypass = self.bypass_file.exists();
         if self.facts.header().bypass_direct.swap(u64::from(bypass), Relaxed) != u64::from(bypass) {
             let what = if bypass {
@@ -74,13 +91,6 @@ impl Housekeeping {
             };
             log::warning(&format!("bypass (direct) {what}"));
         }
-        self.attach_policy();
-        self.answer_requests();
-        for i in 0..self.wires.len() {
-            self.look_after_wire(i);
-        }
-        region::facts::add(&self.facts.header().housekeeping_rounds, 1);
-        self.feed_watchdog();
     }
 
     /// Takes up the policy file when there is a new one. True when a policy is in force that has something to enforce.
@@ -115,10 +125,15 @@ impl Housekeeping {
                 log::info("policy attached: locks are enforced");
                 true
             }
-            Ok(_) => false,
+            Ok(_) => self.policy.is_some(),
             Err(e) => {
-                if self.told.as_deref() != Some(&e) && self.policy.is_none() {
-                    log::warning(&format!("no policy: {e}"));
+                if self.told.as_deref() != Some(&e) {
+                    let state = if self.policy.is_some() {
+                        "the policy from before stays in force"
+                    } else {
+                        "no policy"
+                    };
+                    log::warning(&format!("{state}: {e}"));
                     self.told = Some(e);
                 }
                 self.policy.is_some()
@@ -126,11 +141,13 @@ impl Housekeeping {
         }
     }
 
-    /// Publishes the ports' counters once more, when the workers have ended.
-    pub(crate) fn last_counters(&self) {
+    /// Publishes what the ports are and have counted: before the first packet, and when the workers have ended.
+    pub(crate) fn publish_ports(&self) {
         for (i, wire) in self.wires.iter().enumerate() {
             for (side, port) in wire.ports.iter().enumerate() {
                 if let Some(cell) = self.facts.ports().get(i * 2 + side) {
+                    cell.wire.store(i as u64, Relaxed);
+                    cell.side.store(side as u64, Relaxed);
                     publish_port(cell, port, port.link());
                 }
             }
@@ -141,7 +158,8 @@ impl Housekeeping {
         let Some(policy) = &self.policy else { return };
         let done = &self.facts.header().v6_requests_done;
         let made = policy.header().v6_requests_made.load(Acquire);
-        let mut next = done.load(Relaxed);
+        // Of more than the table holds the older ones are overwritten; a scribbled number costs no more than that.
+        let mut next = done.load(Relaxed).max(made.saturating_sub(REQUESTS_MAX as u64));
         while next < made {
             let r = policy.request_v6(next);
             self.facts.insert_v6(r.key, policy.hash_key(), r.quota, r.network_slot);
@@ -160,8 +178,6 @@ impl Housekeeping {
             up[side] = link.up;
             let Some(cell) = cells.get(i * 2 + side) else { continue };
             publish_port(cell, port, link);
-            cell.wire.store(i as u64, Relaxed);
-            cell.side.store(side as u64, Relaxed);
             if link.up != wire.up[side] {
                 wire.up[side] = link.up;
                 cell.link_changes.store(cell.link_changes.load(Relaxed) + 1, Relaxed);

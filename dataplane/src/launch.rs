@@ -1,5 +1,6 @@
 //! Start and stop, symmetric: facts, EAL, pools, ports, workers; and back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool,
@@ -27,6 +28,8 @@ const FEED_RING: u32 = 4096;
 const DATA_ROOM: u16 = 2048;
 /// Frame bytes beyond the MTU: Ethernet header and two tags.
 const FRAME_OVERHEAD: u16 = 22;
+/// Buffers that a pool keeps for each thread.
+const POOL_CACHE: u16 = 256;
 
 /// Why the dataplane does not run.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +42,9 @@ pub(crate) enum LaunchError {
     Dpdk(#[from] dpdk::Error),
     #[error("{call}: {source}")]
     System { call: &'static str, source: std::io::Error },
-    #[error("worker {0} ended: {1}")]
+    #[error("mkdir({}), [run] tables: {source}; choose a directory that this user may write, or make it", path.display())]
+    Tables { path: PathBuf, source: std::io::Error },
+    #[error("worker {0} ended: {1}; restart cordon-dataplane, and report it if that does not help")]
     Worker(usize, String),
 }
 
@@ -61,7 +66,8 @@ pub(crate) fn run(plan: &Plan) -> Result<(), LaunchError> {
     let allowed: Vec<usize> =
         core_affinity::get_core_ids().unwrap_or_default().iter().map(|c| c.id).collect();
     let cores = plan.choose_cores(&allowed)?;
-    std::fs::create_dir_all(&plan.tables_dir).map_err(|e| system("mkdir of [run] tables", e))?;
+    std::fs::create_dir_all(&plan.tables_dir)
+        .map_err(|source| LaunchError::Tables { path: plan.tables_dir.clone(), source })?;
     let incarnation = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let incarnation = u64::try_from(incarnation).unwrap_or(u64::MAX);
     // First of all: a second instance is refused here, before it touches a NIC.
@@ -85,8 +91,12 @@ pub(crate) fn run(plan: &Plan) -> Result<(), LaunchError> {
         polls_seen: vec![u64::MAX; usize::from(plan.queues)],
         told: None,
     };
-    facts.header().ports.store(housekeeping.wires.len() as u64 * 2, Relaxed);
+    housekeeping.publish_ports();
+    facts.header().ports.store(housekeeping.wires.len() as u64 * 2, Release);
+    let mut outcome = Ok(());
+    warn_of_distant_ports(&cores, &housekeeping.wires);
     if wait_for_policy(plan, &mut housekeeping) {
+        housekeeping.look_at_bypass();
         let threads = start_workers(plan, &cores, &facts, &slot, &stop, &housekeeping.wires)?;
         let feeder = feed.map(|f| std::thread::spawn(move || f.run()));
         facts.header().phase.store(1, Release);
@@ -97,19 +107,20 @@ pub(crate) fn run(plan: &Plan) -> Result<(), LaunchError> {
             plan.queues,
             cores.workers
         ));
-        housekeeping.run();
+        housekeeping.run(|| threads.iter().any(JoinHandle::is_finished));
         facts.header().phase.store(2, Release);
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
         stop.store(true, Relaxed);
-        join_workers(threads)?;
+        outcome = join_workers(threads);
         if let Some(f) = feeder {
             let _ = f.join();
         }
     }
-    housekeeping.last_counters();
+    housekeeping.publish_ports();
     // Ports before EAL: a port is stopped and closed when it is dropped.
     drop(housekeeping);
     eal.cleanup()?;
+    outcome?;
     log::info("stopped");
     Ok(())
 }
@@ -147,14 +158,17 @@ fn open_wires(plan: &Plan, stop: &Arc<AtomicBool>) -> Result<(Vec<Wire>, Option<
             let (inside, inside_end) = RingPort::create(w.ports[0].device(), plan.queues, FEED_RING)?;
             let (outside, outside_end) = RingPort::create(w.ports[1].device(), plan.queues, FEED_RING)?;
             let pool = Pool::new("feed", plan.mbufs.max(FEED_RING * 3), 256, DATA_ROOM, -1)?;
-            feed =
-                Some(Feed { plan: f.clone(), ends: [inside_end, outside_end], pool, stop: Arc::clone(stop) });
+            let (ends, stop) = ([inside_end, outside_end], Arc::clone(stop));
+            feed = Some(Feed { plan: f.clone(), ends, pool, stop, lost: 0 });
             [inside, outside]
         } else {
             [Port::by_name(w.ports[0].device())?, Port::by_name(w.ports[1].device())?]
         };
-        for (side, port) in ports.iter_mut().enumerate() {
-            open_port(plan, port, &format!("w{i}{}", Side::ALL[side].name()))?;
+        for side in Side::ALL {
+            // Packets of several segments only where the side that sends them can.
+            let other = &ports[side.opposite().index()];
+            let segments = ports[side.index()].can_scatter()? && other.can_send_segments()?;
+            open_port(plan, &mut ports[side.index()], segments, &format!("w{i}{}", side.name()))?;
         }
         wires.push(Wire {
             name: w.name.clone(),
@@ -167,14 +181,20 @@ fn open_wires(plan: &Plan, stop: &Arc<AtomicBool>) -> Result<(Vec<Wire>, Option<
     Ok((wires, feed))
 }
 
-fn open_port(plan: &Plan, port: &mut Port, label: &str) -> Result<(), LaunchError> {
+fn open_port(plan: &Plan, port: &mut Port, segments: bool, label: &str) -> Result<(), LaunchError> {
     let socket = port.socket().unwrap_or(-1);
-    let whole = plan.mtu.saturating_add(FRAME_OVERHEAD);
-    let room = if whole <= DATA_ROOM || port.can_scatter()? { DATA_ROOM } else { whole };
+    let (room, mbufs) = (data_room(plan.mtu, segments), plan.mbufs_for_rings());
+    if mbufs != plan.mbufs {
+        log::warning(&format!(
+            "{}: {mbufs} packet buffers a queue instead of {}, which would not fill its rings; raise [dataplane] mbufs, or lower the descriptors",
+            port.name(),
+            plan.mbufs
+        ));
+    }
     let mut pools = Vec::new();
     for q in 0..plan.queues {
         // Buffers lie on the NUMA node of the port, in a pool of each queue's own: no two workers share one.
-        pools.push(Pool::new(&format!("{label}q{q}"), plan.mbufs, 256, room, socket)?);
+        pools.push(Pool::new(&format!("{label}q{q}"), mbufs, u32::from(POOL_CACHE), room, socket)?);
     }
     let settings = PortSettings {
         queues: plan.queues,
@@ -188,6 +208,34 @@ fn open_port(plan: &Plan, port: &mut Port, label: &str) -> Result<(), LaunchErro
         log::info(&remark);
     }
     Ok(())
+}
+
+/// Bytes of a buffer: a usual frame, or a whole jumbo frame where it cannot be divided. Then whole kilobytes:
+/// `net_af_packet` wants room for a frame of its ring, which is a little longer than the longest frame.
+fn data_room(mtu: u16, segments: bool) -> u16 {
+    let whole = mtu.saturating_add(FRAME_OVERHEAD);
+    if whole <= DATA_ROOM || segments { DATA_ROOM } else { whole.next_multiple_of(1024) }
+}
+
+/// Every packet of a port on another NUMA node than its worker's core crosses the sockets' interconnect twice.
+fn warn_of_distant_ports(cores: &Cores, wires: &[Wire]) {
+    for port in wires.iter().flat_map(|w| &w.ports) {
+        let Some(home) = port.socket() else { continue };
+        let distant = |core: &&usize| node_of_core(**core).is_some_and(|node| node != home);
+        let distant: Vec<&usize> = cores.workers.iter().filter(distant).collect();
+        if !distant.is_empty() {
+            log::warning(&format!(
+                "{} is on NUMA node {home}, workers on cores {distant:?} are not: choose [dataplane] cores of that node (lscpu shows them)",
+                port.name()
+            ));
+        }
+    }
+}
+
+/// The NUMA node of a core, where the kernel tells.
+fn node_of_core(core: usize) -> Option<i32> {
+    let entries = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}")).ok()?;
+    entries.flatten().find_map(|e| e.file_name().to_str()?.strip_prefix("node")?.parse().ok())
 }
 
 type WorkerThread = JoinHandle<Result<(), dpdk::Error>>;
@@ -230,8 +278,15 @@ fn start_workers(
             }
             worker.run()
         };
-        let thread = std::thread::Builder::new().name(format!("worker{index}")).spawn(run);
-        threads.push(thread.map_err(|e| system("spawning a worker", e))?);
+        match std::thread::Builder::new().name(format!("worker{index}")).spawn(run) {
+            Ok(thread) => threads.push(thread),
+            Err(e) => {
+                // Those that run already have to leave the ports before these are closed.
+                stop.store(true, Relaxed);
+                let _ = join_workers(threads);
+                return Err(system("spawning a worker", e));
+            }
+        }
     }
     Ok(threads)
 }
@@ -247,4 +302,17 @@ fn join_workers(threads: Vec<WorkerThread>) -> Result<(), LaunchError> {
         failed = Err(LaunchError::Worker(i, why));
     }
     failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_cannot_be_divided_fits_one_buffer() {
+        assert_eq!(data_room(1500, false), DATA_ROOM);
+        assert_eq!(data_room(9000, true), DATA_ROOM);
+        assert_eq!(data_room(9000, false), 9216);
+        assert_eq!(data_room(9700, false), 10_240);
+    }
 }

@@ -128,6 +128,13 @@ impl Plan {
         Ok(Cores { workers, housekeeping })
     }
 
+    /// Packet buffers of a queue: never fewer than its rings and the workers' caches swallow, else it would stand still.
+    pub(crate) fn mbufs_for_rings(&self) -> u32 {
+        /// Caches of the thread that receives and of one that frees, each half as large again before it overflows.
+        const CACHES: u32 = 2 * 384;
+        self.mbufs.max(u32::from(self.rx_descriptors) + u32::from(self.tx_descriptors) + CACHES)
+    }
+
     /// EAL's arguments: the housekeeping core, the devices, and whatever the operator adds.
     pub(crate) fn eal_arguments(&self, cores: &Cores) -> Vec<String> {
         let mut args = vec!["-l".to_owned(), cores.housekeeping.to_string()];
@@ -198,6 +205,14 @@ mod tests {
         assert_eq!(chosen(&[], 2, &[5]), cores(&[5, 5], 5));
         let refused = plan(&[7], 1).choose_cores(&[0, 1]).expect_err("core 7 is not ours");
         assert!(refused.to_string().contains("core 7"));
+    }
+
+    #[test]
+    fn buffers_are_never_fewer_than_the_rings_hold() {
+        let mut p = plan(&[], 1);
+        assert_eq!(p.mbufs_for_rings(), 1024 + 1024 + 768);
+        p.mbufs = 16_384;
+        assert_eq!(p.mbufs_for_rings(), 16_384);
     }
 
     #[test]

@@ -11,8 +11,12 @@ use std::time::{Duration, Instant};
 
 mod cli;
 mod daemon;
+pub(crate) mod dataplane;
 mod namespaces;
+pub(crate) mod pcap;
 mod promtext;
+pub(crate) mod site;
+pub(crate) mod stream;
 
 pub(crate) use cli::{Cli, Refused};
 pub(crate) use daemon::{Daemon, Finished, run};

@@ -27,7 +27,9 @@ impl Eal {
         // SAFETY: argv holds argc terminated strings and a closing null pointer; both are never freed.
         let code = unsafe { dpdk_sys::rte_eal_init(argc, Vec::leak(argv).as_mut_ptr()) };
         if code < 0 {
-            return Err(Error::from_errno("rte_eal_init", object));
+            let e = Error::from_errno("rte_eal_init", object);
+            let advice = advice(e.errno);
+            return Err(e.advise(advice));
         }
         Ok(Eal { _not_send: PhantomData })
     }
@@ -37,6 +39,23 @@ impl Eal {
         // SAFETY: EAL was initialised (self exists), and is cleaned up once (self is consumed).
         let code = unsafe { dpdk_sys::rte_eal_cleanup() };
         crate::error::check("rte_eal_cleanup", String::new, code).map(drop)
+    }
+}
+
+/// What usually stands behind a refusal of `rte_eal_init`; EAL's own lines on standard error say which.
+fn advice(errno: i32) -> &'static str {
+    match errno {
+        1 | 13 => {
+            "see EAL's lines above; without hugepages: hugepages.sh reserves them, or [dataplane] eal = [\"--no-huge\", \"-m\", \"512\"]; \
+             without rights: run as root or with the capabilities of the shipped unit"
+        }
+        12 => "too little memory: reserve more hugepages (hugepages.sh), or lower -m in [dataplane] eal",
+        19 | 95 => {
+            "see EAL's lines above: correct inside_port or outside_port; a virtual device's driver has to exist, a NIC has to be \
+             bound to vfio-pci (hugepages.sh shows it)"
+        }
+        22 => "see EAL's lines above: correct [dataplane] eal",
+        _ => "see EAL's lines above",
     }
 }
 
@@ -52,7 +71,8 @@ impl Registration {
         // SAFETY: callable from any thread once EAL is up; fails cleanly otherwise.
         let code = unsafe { dpdk_sys::rte_thread_register() };
         if code < 0 {
-            return Err(Error::from_errno("rte_thread_register", "this thread"));
+            let e = Error::from_errno("rte_thread_register", "this thread");
+            return Err(e.advise("DPDK has no thread number left: lower [dataplane] queues"));
         }
         Ok(Registration { _not_send: PhantomData })
     }

@@ -32,9 +32,11 @@ impl Pool {
         let raw =
             unsafe { dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), count, cache, 0, room, socket) };
         let raw = NonNull::new(raw).ok_or_else(|| {
-            let mut e = Error::from_errno(CALL, object);
+            let e = Error::from_errno(CALL, object);
             if e.errno == 12 {
-                e.cause += ": too few hugepages, see hugepages.sh reserve, or lower [dataplane] mbufs";
+                return e.advise(
+                    "too little memory: reserve more hugepages (hugepages.sh), raise -m in [dataplane] eal, or lower mbufs",
+                );
             }
             e
         })?;

@@ -9,6 +9,12 @@ use crate::burst::{BURST, Burst};
 use crate::error::{Error, check};
 use crate::pool::Pool;
 
+/// Where a driver refuses something for reasons of its own.
+const DRIVER: &str = "the driver's lines above say why; [dataplane] mtu, cores, descriptors and mbufs are what it was asked for";
+/// Where it refuses a queue.
+const QUEUE: &str = "the driver's lines above say why; change [dataplane] descriptors or mtu (net_af_packet: a ring frame, framesz, \
+                     has to fit a buffer, which holds a whole frame of that MTU)";
+
 /// How a port is set up.
 #[derive(Clone, Debug)]
 pub struct PortSettings {
@@ -70,9 +76,14 @@ impl Port {
         // SAFETY: a terminated name, and room for one number.
         let code = unsafe { sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
         if code < 0 {
-            let mut e = Error::from_code(CALL, name, code);
-            e.cause += ": DPDK has no such port; is a NIC bound to vfio-pci (hugepages.sh status), is a virtual device spelled right?";
-            return Err(e);
+            // A PCI address has colons, the name of a virtual device has none.
+            let advice = if name.contains(':') {
+                "no driver of DPDK took this NIC: is it there (lspci), and bound to vfio-pci (hugepages.sh shows and does it)?"
+            } else {
+                "its driver did not make this port, see its lines above: do the interface or file and the arguments that the \
+                 configuration names for it exist?"
+            };
+            return Err(Error::from_code(CALL, name, code).advise(advice));
         }
         Ok(Port::of_id(id, name))
     }
@@ -119,6 +130,11 @@ impl Port {
         Ok(self.info()?.rx_offload_capa & sys::SHIM_RX_SCATTER != 0)
     }
 
+    /// Whether it sends a packet of several segments.
+    pub fn can_send_segments(&self) -> Result<bool, Error> {
+        Ok(self.info()?.tx_offload_capa & sys::SHIM_TX_MULTI_SEGS != 0)
+    }
+
     /// The NUMA node it is plugged into; none for a virtual device.
     pub fn socket(&self) -> Option<i32> {
         // SAFETY: takes and returns numbers.
@@ -134,7 +150,8 @@ impl Port {
         let most = info.max_rx_queues.min(info.max_tx_queues);
         if s.queues == 0 || s.queues > most || pools.len() < usize::from(s.queues) {
             let cause = format!("{} queues are configured, the device has at most {most}", s.queues);
-            return Err(Error::because("rte_eth_dev_configure", self.object(), cause, 22));
+            let advice = "name fewer [dataplane] cores (or queues), or give a virtual device more (net_af_packet: qpairs=N)";
+            return Err(Error::because("rte_eth_dev_configure", self.object(), cause, 22).advise(advice));
         }
 
         let mut key = SYMMETRIC_KEY;
@@ -142,10 +159,11 @@ impl Port {
         // VLAN stripping and filtering, LRO and checksum rewriting stay off: a bump in the wire changes nothing.
         conf.rxmode.offloads = info.rx_offload_capa & sys::SHIM_RX_SCATTER;
         conf.txmode.offloads = info.tx_offload_capa & sys::SHIM_TX_MULTI_SEGS;
-        conf.rxmode.mtu = u32::from(s.mtu.clamp(info.min_mtu.max(68), info.max_mtu.max(68)));
+        let limit = mtu_max(info.max_mtu, info.max_rx_pktlen);
+        conf.rxmode.mtu = u32::from(s.mtu).max(u32::from(info.min_mtu)).min(limit);
         if conf.rxmode.mtu != u32::from(s.mtu) {
             remarks.push(format!(
-                "{}: MTU {} instead of {}, the device's limit",
+                "{}: MTU {} instead of {}, the limit that the device reports",
                 self.name, conf.rxmode.mtu, s.mtu
             ));
         }
@@ -166,7 +184,7 @@ impl Port {
         }
         // SAFETY: conf outlives the call, and the key behind its pointer too; DPDK copies both.
         let code = unsafe { sys::rte_eth_dev_configure(self.id, s.queues, s.queues, &raw const conf) };
-        check("rte_eth_dev_configure", || self.object(), code)?;
+        check("rte_eth_dev_configure", || self.object(), code).map_err(|e| e.advise(DRIVER))?;
 
         let (mut rx, mut tx) = (s.rx_descriptors, s.tx_descriptors);
         // SAFETY: room for two numbers, adjusted in place.
@@ -182,10 +200,12 @@ impl Port {
             let code = unsafe {
                 sys::rte_eth_rx_queue_setup(self.id, q, rx, socket, &raw const rx_conf, pool.raw())
             };
-            check("rte_eth_rx_queue_setup", || format!("{}, queue {q}", self.object()), code)?;
+            check("rte_eth_rx_queue_setup", || format!("{}, queue {q}", self.object()), code)
+                .map_err(|e| e.advise(QUEUE))?;
             // SAFETY: the configuration outlives the call.
             let code = unsafe { sys::rte_eth_tx_queue_setup(self.id, q, tx, socket, &raw const tx_conf) };
-            check("rte_eth_tx_queue_setup", || format!("{}, queue {q}", self.object()), code)?;
+            check("rte_eth_tx_queue_setup", || format!("{}, queue {q}", self.object()), code)
+                .map_err(|e| e.advise(QUEUE))?;
         }
         self.flow_control_off(&mut remarks);
         Ok(remarks)
@@ -211,7 +231,7 @@ impl Port {
     pub fn start(&mut self, queues: u16) -> Result<Vec<String>, Error> {
         // SAFETY: takes a number; fails cleanly for a port that is not configured.
         let code = unsafe { sys::rte_eth_dev_start(self.id) };
-        check("rte_eth_dev_start", || self.object(), code)?;
+        check("rte_eth_dev_start", || self.object(), code).map_err(|e| e.advise(DRIVER))?;
         self.started = true;
         let mut remarks = Vec::new();
         // SAFETY: takes a number.
@@ -314,6 +334,15 @@ impl Drop for Port {
     }
 }
 
+/// The largest MTU that `rte_eth_dev_configure` takes: a device limits the MTU, the frame, or both.
+fn mtu_max(max_mtu: u16, max_frame: u32) -> u32 {
+    /// What DPDK takes for header and FCS where the device does not say.
+    const OVERHEAD: u32 = 18;
+    let mtu = u32::from(max_mtu);
+    let overhead = if max_mtu != u16::MAX && max_frame > mtu { max_frame - mtu } else { OVERHEAD };
+    mtu.min(max_frame.saturating_sub(overhead))
+}
+
 /// Longest key of any device (Intel E810 and others take 52 bytes, most 40).
 const SYMMETRIC_KEY_MAX: u8 = 52;
 
@@ -370,5 +399,34 @@ impl TxQueue {
         let n = usize::from(n).min(burst.len);
         burst.forget_first(n);
         n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mtu_fits_the_frames_that_a_device_takes() {
+        // net_af_packet names a frame only, a NIC both, net_pcap nothing.
+        assert_eq!(mtu_max(u16::MAX, 1518), 1500);
+        assert_eq!(mtu_max(9702, 9728), 9702);
+        assert_eq!(mtu_max(u16::MAX, u32::MAX), 65_535);
+        assert_eq!(mtu_max(1500, 0), 0);
+    }
+
+    #[test]
+    fn the_key_hashes_both_directions_alike() {
+        let toeplitz = |input: &[u8]| {
+            let bit = |i: usize| u32::from(SYMMETRIC_KEY[i / 8] >> (7 - i % 8) & 1);
+            let window = |at: usize| (0..32).fold(0, |w, i| w << 1 | bit(at + i));
+            let set = (0..input.len() * 8).filter(|i| input[i / 8] >> (7 - i % 8) & 1 == 1);
+            set.fold(0u32, |hash, at| hash ^ window(at))
+        };
+        let there = toeplitz(&[192, 0, 2, 10, 198, 51, 100, 7, 0x1f, 0x90, 0, 80]);
+        let back = toeplitz(&[198, 51, 100, 7, 192, 0, 2, 10, 0, 80, 0x1f, 0x90]);
+        assert_eq!(there, back);
+        let other = toeplitz(&[192, 0, 2, 11, 198, 51, 100, 7, 0x1f, 0x90, 0, 80]);
+        assert_ne!(there, other);
     }
 }
