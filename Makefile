@@ -17,6 +17,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CAPTURE ?=
 SPEED ?= 1
 INTERNAL ?=
+OPTIONS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test bench lab lint build clean
@@ -36,10 +37,9 @@ test: ## format, lints, all tests that this machine can run
 	@cargo build --workspace --locked
 	@tests/run.sh
 
-bench: ## packets per second and cycles per packet, beside dpdk-testpmd
-	@./setup.sh run
-	@cargo build --release --workspace --locked
-	@cargo bench -p cordon --locked
+bench: ## (root) packets per second and cycles per packet, beside dpdk-testpmd: make bench [OPTIONS=--quick]
+	@./setup.sh bench
+	@cargo bench -p cordon --locked -- $(OPTIONS)
 
 lab: ## (root) two network namespaces joined by the appliance, to attack from one to the other
 	@./setup.sh test

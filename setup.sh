@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What 'make run' and 'make test' call first: installs the Debian packages that are missing and checks the Rust
-# toolchain. Quick (one dpkg-query) and silent when nothing is missing; can be run as often as one likes.
+# What 'make run', 'make test' and 'make bench' call first: installs the Debian packages that are missing and checks
+# the Rust toolchain. Quick (one dpkg-query) and silent when nothing is missing; can be run as often as one likes.
 #
 # Tests are never switched off by hand. What a machine cannot run is left out by name (tests/run.sh): test binaries
 # live_* and tests netns_* need root and network namespaces, tests tun_* /dev/net/tun, hugepages_* root and hugepages,
@@ -12,15 +12,18 @@ build_packages=(dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config make gcc
 # For 'make test': what it cannot do without, and what tests of single classes use.
 lint_packages=(shellcheck)
 tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus jq valgrind netsniff-ng)
+# For 'make bench', which unpacks headers of DPDK's source package and places processes on cores.
+bench_packages=(xz-utils util-linux)
 
 usage() {
     cat <<EOT
 Installs what Cordon needs on Debian 12 and checks the Rust toolchain.
 
-Usage: $0 run|test
+Usage: $0 run|test|bench
 
   run     what building and running needs
   test    that, and the tools that tests use
+  bench   what building, running and measuring needs
 
 Packages are installed as root with apt-get; without root the command to run is printed. Set CORDON_NO_PACKAGES=1 to
 skip the packages (on another distribution: install DPDK 22.11 with its headers, clang with libclang, pkg-config).
@@ -82,6 +85,8 @@ check_packages() { # MODE
     if [[ $1 == test ]]; then
         need+=("${lint_packages[@]}" "${tool_packages[@]}")
         for name in "${tool_packages[@]}"; do optional[$name]=1; done
+    elif [[ $1 == bench ]]; then
+        need+=("${bench_packages[@]}")
     fi
     command -v apt-get >/dev/null ||
         die "this is no Debian: packages cannot be checked" "install the like of: ${need[*]}; then set CORDON_NO_PACKAGES=1"
@@ -115,7 +120,7 @@ check_rust() { # MODE
 }
 
 case ${1:-} in
-    run | test)
+    run | test | bench)
         (($# == 1)) || { usage >&2; exit 2; }
         [[ -n ${CORDON_NO_PACKAGES:-} ]] || check_packages "$1"
         check_rust "$1"

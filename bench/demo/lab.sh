@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-bin=${CORDON_BIN:-target/release}
+bin=$(realpath -m "${CORDON_BIN:-target/release}")
 namespaces=(cordon-inside cordon-outside cordon-box)
 start_s=30
 stop_s=5
@@ -66,7 +66,7 @@ build() {
 
 start() {
     sed "s|@RUN@|$run_dir|g" bench/demo/lab.toml >"$run_dir/cordon.toml"
-    ip netns exec cordon-box "$PWD/$bin/cordond" run --config "$run_dir/cordon.toml" --with-dataplane \
+    ip netns exec cordon-box "$bin/cordond" run --config "$run_dir/cordon.toml" --with-dataplane \
         >"$run_dir/log" 2>&1 &
     daemon=$!
     local deadline=$((SECONDS + start_s))
@@ -80,21 +80,23 @@ start() {
 }
 
 explain() {
-    local cordon="$bin/cordon --socket $run_dir/cordon.sock"
     cat <<EOT
 
 The lab is up. Servers 10.77.0.10 and 10.77.0.11 are in cordon-inside, the internet is 10.77.0.1 in cordon-outside, and
 everything between them passes Cordon. In other terminals (root):
 
+    export PATH=$bin:\$PATH CORDON_SOCKET=$run_dir/cordon.sock
+    cordon status
+
   Keep a ping running, and watch it:
     ip netns exec cordon-inside ping -I 10.77.0.10 10.77.0.1
-    $cordon top
-  A server floods for 5 s (100,000 SYNs), and is locked:
+    cordon top
+  A server floods for some seconds (100,000 SYNs), and is locked; its ping stops:
     ip netns exec cordon-inside hping3 -q -S -p 80 -a 10.77.0.10 -i u50 -c 100000 10.77.0.1
-    $cordon list
-    $cordon incidents
+    cordon list
+    cordon incidents
   Let it back; the ping returns:
-    $cordon unlock 10.77.0.10 --all
+    cordon unlock 10.77.0.10 --all
   The same from outside against a server; its answers never lock it:
     ip netns exec cordon-outside hping3 -q -S -p 80 -i u50 -c 100000 10.77.0.11
   Metrics:
@@ -115,6 +117,8 @@ for tool in ip ethtool ping sysctl; do
 done
 if [[ ${1:-} == clean ]]; then
     take_down
+    # There is one lab at a time: the namespaces have fixed names.
+    rm -rf /dev/shm/cordon-lab.??????
     exit
 fi
 for name in "${namespaces[@]}"; do

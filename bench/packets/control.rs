@@ -1,0 +1,142 @@
+//! The part of `cordond` that costs the packet path anything: it publishes networks and locks, and at every tick turns
+//! the worker to a new bitmap, reads the lines of the hosts that moved and writes down what it has seen of them.
+//!
+//! The daemon itself is not run here: what it decides depends on time, and a row has to enforce what it says.
+
+use std::path::Path;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed},
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use region::addressing::{Addressing, BlockV4, NetworkV6};
+use region::locks::{LockedRange, Range};
+use region::{Addr, Capacities, Dir, Facts, HostFlags, HostId, Policy};
+
+use crate::cases::{Locks, Traffic, hosts_of, internal_v4};
+use crate::stop;
+
+const TICK: Duration = Duration::from_millis(100);
+const ACKNOWLEDGED: Duration = Duration::from_secs(5);
+const IPV6_HOST_BITS: u8 = 64;
+
+/// Control of one life of the dataplane.
+pub(crate) struct Control {
+    policy: Arc<Policy>,
+    /// Host numbers whose flags are set.
+    flagged: Mutex<Vec<u32>>,
+    ticks: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+}
+
+/// Table sizes, for the configuration file too.
+pub(crate) fn capacities(traffic: &Traffic) -> Capacities {
+    Capacities {
+        workers: 1,
+        hosts_v4: traffic.addresses.max(256),
+        // A quarter full: at half, one host in 2,000 finds no slot within the table's 16 probes.
+        hosts_v6: if traffic.ipv6 { traffic.hosts.next_power_of_two() * 4 } else { 16_384 },
+        locks: 131_072,
+    }
+}
+
+impl Control {
+    /// Makes the policy file, before the dataplane starts.
+    pub(crate) fn publish(tables: &Path, traffic: &Traffic) -> Result<Control, String> {
+        let capacities = capacities(traffic);
+        let key = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+        let opened = Policy::open_or_create(tables, capacities, IPV6_HOST_BITS, key);
+        let (policy, _) = opened.map_err(|e| e.to_string())?;
+        let v6 = Addr::V6(0x2001_0db8 << 96);
+        let addressing = Addressing {
+            v4: vec![BlockV4 { first: internal_v4(), length: traffic.prefix_length(), base: HostId(0) }],
+            v6: vec![NetworkV6 { range: Range::of_prefix(v6, 32), quota: capacities.hosts_v6, slot: 0 }],
+        };
+        policy.publish_addressing(&addressing).map_err(|e| e.to_string())?;
+        policy.publish_locks(&[], &[]).map_err(|e| e.to_string())?;
+        Ok(Control { policy: Arc::new(policy), flagged: Mutex::default(), ticks: None })
+    }
+
+    /// Takes charge of a dataplane that forwards: flags hold, and ticks begin.
+    pub(crate) fn attach(&mut self, facts: &Arc<Facts>) {
+        self.policy.flags_hold_for(facts.header().incarnation.load(Relaxed));
+        let ended = Arc::new(AtomicBool::new(false));
+        let (policy, facts, end) = (Arc::clone(&self.policy), Arc::clone(facts), Arc::clone(&ended));
+        let thread = thread::spawn(move || {
+            while !end.load(Relaxed) {
+                tick(&policy, &facts);
+                thread::sleep(TICK);
+            }
+        });
+        self.ticks = Some((ended, thread));
+    }
+
+    /// Puts a lock list in force: flags first taken back, then derived from the new list.
+    pub(crate) fn enforce(&self, facts: &Facts, locks: &Locks, traffic: &Traffic) -> Result<(), String> {
+        let ranges = locks.ranges(traffic);
+        stop::wait("the worker's word on the lock list before", ACKNOWLEDGED, || {
+            Ok(self.policy.locks_acknowledged(facts).then_some(()))
+        })?;
+        self.policy.publish_locks(&ranges, &[]).map_err(|e| e.to_string())?;
+        self.flag(&ranges);
+        let life = if locks.by_address { 0 } else { facts.header().incarnation.load(Relaxed) };
+        self.policy.flags_hold_for(life);
+        Ok(())
+    }
+
+    fn flag(&self, ranges: &[LockedRange]) {
+        let mut flagged = self.flagged.lock().unwrap_or_else(PoisonError::into_inner);
+        for host in flagged.drain(..) {
+            self.policy.set_flags(HostId(host), HostFlags(0));
+        }
+        for range in ranges {
+            for host in hosts_of(range) {
+                self.policy.set_flags(HostId(host), HostFlags(range.bits));
+                flagged.push(host);
+            }
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some((ended, thread)) = self.ticks.take() {
+            ended.store(true, Relaxed);
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One tick of one worker.
+fn tick(policy: &Policy, facts: &Facts) {
+    let Some(worker) = facts.workers().first() else { return };
+    let asked = policy.tick(0);
+    if worker.seen_tick.load(Acquire) != asked {
+        // A worker that stands still is not asked again.
+        return;
+    }
+    facts.touched(0, asked.wrapping_sub(1)).for_each_word(|word, bits| {
+        let mut left = bits;
+        while left != 0 {
+            let id = word * 64 + left.trailing_zeros() as usize;
+            left &= left - 1;
+            merge(policy, facts, HostId(u32::try_from(id).unwrap_or(u32::MAX)));
+        }
+    });
+    policy.set_tick(0, asked + 1);
+}
+
+/// What control does with a host that moved, up to the decision.
+fn merge(policy: &Policy, facts: &Facts, host: HostId) {
+    for dir in Dir::ALL {
+        let totals = facts.totals(host, dir);
+        if totals.since(&policy.accounted(host, dir)).packets != 0 {
+            policy.set_accounted(host, dir, &totals);
+        }
+    }
+    if host.0 >= facts.capacities().hosts_v4 {
+        policy.set_flags(host, HostFlags(HostFlags::KNOWN));
+    }
+}
