@@ -134,13 +134,15 @@ size_kb() {
     esac
 }
 
-# Puts back what stood before this call, when only some nodes could give the memory.
+# Puts back what stood before this call, when only some nodes could give the memory, or give it back.
 reserve_failed() { # WANTED_KB
-    local node
+    local node_failed=$node node
     for node in "${!before[@]}"; do
         set_pages "$node" "$kb" "${before[$node]}" || true
         [[ -z ${fresh[$node]:-} ]] || forget "hugepages $node $kb ${before[$node]}"
     done
+    ((now <= pages)) || die "node $node_failed keeps more than $1 kB in pages of $kb kB: somebody uses them; put back what stood before" \
+        "stop what uses them (cordon-dataplane, qemu), then run the same command again"
     die "the kernel could not find $1 kB in pages of $kb kB on every node; put back what stood before" \
         "ask for less (see 'free -m'), stop what uses memory, or reserve right after boot with --persist"
 }
@@ -444,14 +446,14 @@ command_undo() {
         next "'$me status' shows what stands"
         return
     fi
-    local kind a b c line bad=0
+    local kind a b c line bad=0 nics=0
     local -a lines=()
     mapfile -t lines <"$state"
     default_routes=$(default_route_interfaces)
     for line in "${lines[@]}"; do
         read -r kind a b c <<<"$line"
         case $kind in
-            driver) undo_driver "$a" "$b" || { bad=1; continue; } ;;
+            driver) undo_driver "$a" "$b" || { bad=1; continue; }; nics=1 ;;
             hugepages) undo_pages "$a" "$b" "$c" || { bad=1; continue; } ;;
             sysctl) undo_sysctl || { bad=1; continue; } ;;
             *) complain "$state: '$line' is not understood" "correct or remove the line"; bad=1; continue ;;
@@ -459,7 +461,7 @@ command_undo() {
         forget "$line"
     done
     ((bad == 0)) || die "not all could be restored; $state keeps the rest" "mend what is said above, then '$me undo' again"
-    next "NICs that went back to the kernel are down until 'ip link set X up' or the next boot"
+    ((nics == 0)) || next "NICs that went back to the kernel are down until 'ip link set X up' or the next boot"
 }
 
 command_status() {

@@ -184,7 +184,9 @@ impl Control {
                 "dataplane" | "acknowledgement" | "facts" | "locks" | "addressing" => Severity::Critical,
                 _ => Severity::Warning,
             };
-            say(severity, text.clone(), next_step.clone());
+            // What is wrong with a file comes with an excerpt of it, which `cordon check` shows better.
+            let first = text.lines().next().unwrap_or_default();
+            say(severity, first.to_owned(), next_step.clone());
         }
         if direct {
             let text = "bypass (direct) is on: everything is forwarded, no lock is enforced";
@@ -195,9 +197,10 @@ impl Control {
         }
         let now_ns = self.now.mono_ns;
         if let Some(facts) = facts {
-            for (i, _) in
-                facts.workers().iter().enumerate().filter(|(i, _)| self.pulse.stands_still(*i, now_ns))
-            {
+            // A dataplane that starts waits for its policy before a worker polls.
+            let forwards = facts.header().phase.load(Relaxed) == 1;
+            let workers = facts.workers().iter().enumerate();
+            for (i, _) in workers.filter(|(i, _)| forwards && self.pulse.stands_still(*i, now_ns)) {
                 let text = format!("worker {i} stands still: what its queue receives is not forwarded");
                 say(
                     Severity::Critical,

@@ -243,7 +243,7 @@ impl Shell {
                         let response = match self.reload() {
                             Ok(text) => Response::Ok(Payload::Done(text)),
                             Err(e) => Response::Error(Failure::new(
-                                ErrorCode::BadRequest,
+                                ErrorCode::Refused,
                                 e,
                                 "what was in force stays in force; correct the file and reload again",
                             )),

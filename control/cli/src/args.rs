@@ -12,7 +12,7 @@ use ipnet::IpNet;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  refused, or cordond could not do it; check: the file is wrong
+  1  refused, or cordond could not do it; check, reload: the file is wrong
   2  the command line is wrong
   3  cordond is not reachable, or its answer makes no sense
   4  there is no such lock, incident, rule or file
@@ -25,7 +25,7 @@ With cordond dead, packets are still forwarded and locks still enforced. To enfo
 #[derive(Debug, Parser)]
 #[command(name = "cordon", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// The control socket [default: the one that the configuration names]
+    /// The control socket [default: $CORDON_SOCKET, or as the configuration says]
     #[arg(long, global = true, help_heading = "Common options", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     /// The configuration file [default: /etc/cordon/cordon.toml]

@@ -15,7 +15,7 @@ pub(crate) fn host(page: &Page<'_>, h: &HostReport) -> String {
         "Network",
         &match (&h.group, h.internal, &h.target) {
             (_, true, _) => format!("internal, group {}", h.group.as_deref().unwrap_or("default")),
-            (_, false, Target::Server(_)) => "a server of the inventory".to_owned(),
+            (_, false, Target::Server(_)) => "no inventory says which addresses this server has".to_owned(),
             (_, false, Target::Prefix(_)) => {
                 "in no configured network: it is neither counted nor locked".to_owned()
             }
@@ -135,7 +135,8 @@ pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
         text += &page.field("Held back", why);
     }
     if !i.files.is_empty() {
-        text += &page.field("Evidence", &i.files.join(" "));
+        let state = page.state.map_or_else(|| "[run] state".to_owned(), |s| s.display().to_string());
+        text += &page.field("Evidence", &format!("{} in {state}/evidence/{}", i.files.join(" "), i.id));
     }
     if let Some(address) = &i.address {
         text += &page.next(&format!("show {address}"), "says what is enforced now, and how to lift it");

@@ -2,7 +2,7 @@
 
 use api::{BreakerRow, IncidentRow, LockRow, Reason, Time, TopRow};
 
-use crate::human::{between, count, scaled, short};
+use crate::human::{between, count, scaled, short, span};
 use crate::render::{Page, wrap};
 use crate::table::Table;
 
@@ -74,7 +74,8 @@ fn age(page: &Page<'_>, since: Time) -> String {
 fn ends(page: &Page<'_>, r: &LockRow) -> String {
     match r.until {
         Some(t) => match t.unix_ms().saturating_sub(page.now.unix_ms()) {
-            left if left > 0 => format!("in {}", short(left)),
+            // Both units: an hour less a second is not none.
+            left if left > 0 => format!("in {}", span(left)),
             _ => "now".to_owned(),
         },
         None if r.is_detectors() && r.reason == Reason::AttackIn => "if quiet".to_owned(),

@@ -13,24 +13,30 @@ use crate::args::Arguments;
 use crate::human::count;
 
 const DEFAULT_DIR: &str = "/run/cordon";
+/// Environment variable that names the control socket, for a shell that talks to one cordond, such as the demo's.
+const SOCKET_VARIABLE: &str = "CORDON_SOCKET";
 
 /// Where things are.
 pub(crate) struct Places {
     pub(crate) socket: PathBuf,
     /// `[run] dir`
     pub(crate) run_dir: PathBuf,
+    /// `[run] state`, where a configuration says it.
+    pub(crate) state: Option<PathBuf>,
     /// Something that the operator should know.
     pub(crate) warning: Option<String>,
 }
 
 impl Places {
-    /// From --socket, --config, or the usual file. Only a file that was named has to be good: a broken one in the usual
-    /// place must not take the operator's command away.
+    /// From --socket, --config, the environment, or the usual file, the first of them that is there. Only a file that was
+    /// named has to be good: a broken one in the usual place must not take the operator's command away.
     pub(crate) fn find(arguments: &Arguments) -> Result<Places, Failure> {
-        if let (Some(socket), None) = (&arguments.socket, &arguments.config) {
+        let variable = || std::env::var_os(SOCKET_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let named = arguments.socket.clone().or_else(variable);
+        if let (Some(socket), None) = (named, &arguments.config) {
             let run_dir = socket.parent().filter(|p| !p.as_os_str().is_empty());
             let run_dir = run_dir.unwrap_or(Path::new(".")).to_owned();
-            return Ok(Places { socket: socket.clone(), run_dir, warning: None });
+            return Ok(Places { socket, run_dir, state: None, warning: None });
         }
         let (config, warning) = match &arguments.config {
             Some(path) => (Some(Config::load(path).map_err(|e| wrong_file(&e))?), None),
@@ -49,10 +55,12 @@ impl Places {
             },
         };
         let mut places = match config {
-            Some(c) => Places { socket: c.control.socket, run_dir: c.run.dir, warning },
+            Some(c) => {
+                Places { socket: c.control.socket, run_dir: c.run.dir, state: Some(c.run.state), warning }
+            }
             None => {
                 let run_dir = PathBuf::from(DEFAULT_DIR);
-                Places { socket: run_dir.join("cordon.sock"), run_dir, warning }
+                Places { socket: run_dir.join("cordon.sock"), run_dir, state: None, warning }
             }
         };
         if let Some(socket) = &arguments.socket {

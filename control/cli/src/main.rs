@@ -106,7 +106,8 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             let style = Style::for_stream(std::io::stdout().is_terminal());
             let invocation = invocation(arguments);
             let undo = undo(&arguments.command);
-            let page = render::Page { style, now, invocation: &invocation };
+            let state = places.state.as_deref();
+            let page = render::Page { style, now, invocation: &invocation, state };
             Outcome::done(page.show(request.as_ref(), payload, undo.as_deref()))
         }
     };

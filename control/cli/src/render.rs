@@ -1,5 +1,7 @@
 //! From an answer to a page of text.
 
+use std::path::Path;
+
 use api::{LockRow, Payload, Request, Time};
 use serde_json::Value;
 
@@ -13,6 +15,8 @@ pub(crate) struct Page<'a> {
     pub(crate) now: Time,
     /// The command to copy: `cordon`, with the options that led here.
     pub(crate) invocation: &'a str,
+    /// `[run] state`, if it is known here.
+    pub(crate) state: Option<&'a Path>,
 }
 
 impl Page<'_> {
@@ -50,11 +54,17 @@ impl Page<'_> {
                 )
             }
             Some(Request::Unlock { target, .. }) => {
-                format!(
+                let mut text = format!(
                     "Lifted {what}:\n{}{}",
                     table(),
                     self.next(&format!("show {target}"), "says whether another lock still covers it")
-                )
+                );
+                // Who goes on attacking is locked again at once.
+                if let Some(rule) = rows.iter().find_map(|r| r.rule.as_ref()) {
+                    let exempt = format!("exempt {target} --rule {rule} --for 1h");
+                    text += &self.next(&exempt, "keeps the rule from locking it again");
+                }
+                text
             }
             Some(Request::UnlockRule { rule, since, .. }) if n == 0 => {
                 format!("{rule} has locked nothing since {since} that still stands.\n")

@@ -47,7 +47,6 @@ fn summary(page: &Page<'_>, s: &StatusReport) -> String {
     }];
     dataplane.push(if s.enforcing { "enforcing locks".into() } else { style.red("enforcing nothing") });
     dataplane.extend(s.dataplane_pid.map(|p| format!("pid {p}")));
-    dataplane.extend(s.incarnation.map(|i| format!("life {i}")));
     dataplane.push(format!("tables on {} pages", s.pages));
 
     let mut text = page.field("Dataplane", &dataplane.join(", "));

@@ -317,10 +317,35 @@ fn top_show_and_incidents_are_for_people() {
             "40,674,000 (5.9 GB) in 62 s",
             "warn at 20",
             "lock at 20",
-            "summary.txt",
+            "summary.txt in [run] state/evidence/C-2026-000001",
         ],
         &[],
     );
+}
+
+#[test]
+fn a_shell_can_name_the_socket_once_for_all_commands() {
+    let fake = Fake::ok(Payload::Incidents(vec![incident("C-2026-000001", "192.0.2.1")]));
+    let mut command = common::command(&["incidents"]);
+    command.env("CORDON_SOCKET", fake.socket());
+    let ran: common::Ran = command.output().unwrap().into();
+    // What is printed to be copied works in that shell as it is.
+    ran.is(0, &["C-2026-000001", "  cordon incident ID"], &[]);
+
+    let fake = Fake::ok(Payload::Done("Done.".to_owned()));
+    let mut command = common::command(&["reload", "--socket"]);
+    command.arg(fake.socket()).env("CORDON_SOCKET", "/nonexistent");
+    common::Ran::from(command.output().unwrap()).is(0, &["Done."], &[]);
+}
+
+#[test]
+fn a_detectors_lock_that_is_lifted_comes_with_how_to_keep_it_away() {
+    let row = LockRow { rule: Some("syn-out".to_owned()), ..lock(3, "192.0.2.9") };
+    let fake = Fake::ok(Payload::Locks(vec![row]));
+    fake.run(&["unlock", "192.0.2.9", "--all"]).is(0, &["exempt 192.0.2.9 --rule syn-out --for 1h"], &[]);
+    let fake = Fake::ok(Payload::Locks(vec![lock(3, "192.0.2.9")]));
+    let out = fake.run(&["unlock", "192.0.2.9", "--all"]).is(0, &["Lifted 1 lock"], &[]).out;
+    assert!(!out.contains("exempt"), "{out}");
 }
 
 #[test]

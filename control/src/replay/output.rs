@@ -157,7 +157,9 @@ pub(super) fn say(as_json: bool, out: &Path, r: &Replay) {
         let value = json!({ "packets": packets, "incidents": incidents, "out": out });
         text = format!("{value}\n");
     } else {
-        text += &format!("{packets} packets, {} incidents; written to {}\n", incidents.len(), out.display());
+        let n = incidents.len();
+        let s = if n == 1 { "" } else { "s" };
+        text += &format!("{packets} packets, {n} incident{s}; written to {}\n", out.display());
         for i in &incidents {
             let who = i.address.as_deref().or(i.mac.as_deref()).unwrap_or("unknown");
             text += &format!("  {}  {}  {who}  {}: {}", i.id, i.first_seen, i.kind, i.action);

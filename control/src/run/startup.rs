@@ -63,6 +63,11 @@ pub(super) fn start(
         loaded.locks.len()
     ));
     let mut control = Control::new(Use::Live, config.clone(), Arc::new(policy), loaded, now())?;
+    if !control.policy().is_ready() {
+        // Nobody reads a policy before its first versions are out, and so nobody acknowledges what came before them: a
+        // dataplane that waits for it would wait for ever.
+        control.publish();
+    }
     if let Some(Notice { text, next_step }) = notice {
         control.complain("disk", text, next_step);
     }

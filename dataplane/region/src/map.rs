@@ -112,7 +112,8 @@ const HUGETLBFS_MAGIC: i64 = 0x958458f6;
 
 fn advice_for(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
-        Some(nix::libc::ENOSPC) => {
+        // hugetlbfs says the latter.
+        Some(nix::libc::ENOSPC | nix::libc::ENOMEM) => {
             "the file system that holds the tables is full: enlarge it or lower [tables] in the configuration"
         }
         Some(nix::libc::EACCES | nix::libc::EPERM) => "run as root or as the user that owns the directory",
@@ -140,14 +141,21 @@ impl Mapping {
             .open(&fresh)
             .map_err(|e| io_error("open", &fresh, e))?;
         file.set_len(len as u64).map_err(|e| io_error("ftruncate", &fresh, e))?;
-        // A sparse file would kill a worker with SIGBUS at its first page when the memory runs out: take it now.
-        let bytes = i64::try_from(len).unwrap_or(i64::MAX);
-        if let Err(e) = fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            let _ = std::fs::remove_file(&fresh);
-            return Err(io_error("fallocate", &fresh, e));
+        // Mapping populates, with huge pages where the file system takes advice; fallocate hears none, so it comes second.
+        let mapped = Self::map(&file, &fresh, len, true).and_then(|map| {
+            // A sparse file would kill a worker with SIGBUS at its first page when the memory runs out: take it now.
+            let bytes = i64::try_from(len).unwrap_or(i64::MAX);
+            fallocate(&file, FallocateFlags::empty(), 0, bytes)
+                .map_err(|e| io_error("fallocate", &fresh, e))?;
+            Ok(map)
+        });
+        match mapped {
+            Ok(map) => Ok((map, fresh)),
+            Err(e) => {
+                let _ = std::fs::remove_file(&fresh);
+                Err(e)
+            }
         }
-        let map = Self::map(&file, &fresh, len, true)?;
-        Ok((map, fresh))
     }
 
     /// Gives a file made by [`Mapping::create`] its name, replacing an older one whose readers keep their mapping.
