@@ -1,6 +1,6 @@
 //! The circuit breaker: a typo in a threshold must not take down a data centre.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use api::{BreakerRow, Time};
 use config::{Breaker as Settings, Rule};
@@ -14,6 +14,8 @@ pub struct Breakers {
     /// Monotonic times of each rule's locks within the window.
     recent: BTreeMap<Rule, VecDeque<u64>>,
     latched: BTreeMap<Rule, BreakerRow>,
+    /// Latched rules for which more wait than is stored.
+    changed: BTreeSet<Rule>,
 }
 
 /// Whether a rule may lock.
@@ -31,7 +33,7 @@ impl Breakers {
     /// With what was latched before cordond started.
     pub fn restore(rows: Vec<BreakerRow>) -> Breakers {
         let latched = rows.into_iter().filter_map(|r| Some((r.rule.parse().ok()?, r))).collect();
-        Breakers { recent: BTreeMap::new(), latched }
+        Breakers { latched, ..Breakers::default() }
     }
 
     /// Asks for one more lock of a rule.
@@ -47,6 +49,7 @@ impl Breakers {
         if let Some(row) = self.latched.get_mut(&rule) {
             if row.waiting.len() < WAITING_MAX && !row.waiting.iter().any(|w| w == target) {
                 row.waiting.push(target.to_owned());
+                self.changed.insert(rule);
             }
             return Permit::Latched;
         }
@@ -75,6 +78,12 @@ impl Breakers {
         }
         recent.push_back(mono_ns);
         Permit::Granted
+    }
+
+    /// Latched rules for which more wait than when this was last asked.
+    pub fn take_changed(&mut self) -> Vec<(Rule, BreakerRow)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().filter_map(|rule| Some((rule, self.latched.get(&rule)?.clone()))).collect()
     }
 
     /// Latched rules.
@@ -114,6 +123,8 @@ mod tests {
         let other = Rule::Limit(Measure::Udp, Way::Out);
         assert_eq!(b.ask(other, "h1", &s, 100, 24, at), Permit::Granted);
         assert_eq!(b.rows()[0].waiting, ["h20", "h21"]);
+        assert_eq!(b.take_changed().len(), 1, "who waits is stored, once a tick");
+        assert_eq!(b.take_changed().len(), 0);
         let day = 86_400_000_000_000;
         assert_eq!(
             b.ask(RULE, "h22", &s, 100, day, at),

@@ -116,7 +116,10 @@ impl Control {
         now: Now,
     ) -> Result<Control, String> {
         let previous = policy.addressing(policy.versions().addressing).read();
-        let networks = Networks::allocate(&config, policy.capacities(), &previous, &[])?;
+        let retired = Networks::gone(&previous, &config, policy.versions().addressing + 1);
+        // A start must not fail for want of ids that workers will have turned away from in a moment.
+        let networks = Networks::allocate_uncounted(&config, &policy, &previous, &retired)
+            .or_else(|_| Networks::allocate(&config, policy.capacities(), &previous, &[]))?;
         let incidents = Incidents::restore(loaded.incidents, loaded.last_incident, now);
         let exemptions =
             loaded.exemptions.into_iter().filter_map(|(t, r, u)| Some((t, r.parse().ok()?, u))).collect();
@@ -125,7 +128,7 @@ impl Control {
             usage,
             locks: LockList::restore(loaded.locks, loaded.last_lock, config.exceptions.clone()),
             networks,
-            retired: Vec::new(),
+            retired,
             life: None,
             incidents,
             breakers: Breakers::restore(loaded.breakers),
@@ -310,6 +313,9 @@ impl Control {
         self.merge_and_judge();
         self.close_and_lift();
         self.publish();
+        for (rule, row) in self.breakers.take_changed() {
+            self.keep(vec![StoreOp::SetBreaker { rule: rule.to_string(), latched: Some(row) }]);
+        }
         let dirty = self.incidents.take_dirty();
         if !dirty.is_empty() {
             self.keep(dirty.into_iter().map(|r| StoreOp::PutIncident(Box::new(r))).collect());
@@ -506,8 +512,10 @@ impl Control {
     pub(crate) fn publish(&mut self) {
         let facts = self.facts().cloned();
         let idle = |ok: fn(&Policy, &Facts) -> bool| facts.as_ref().is_none_or(|f| ok(&self.policy, f));
+        // A file that is not complete yet is read by nobody: a dataplane that lives holds its predecessor until then.
+        let unread = !self.policy.is_ready();
         let (locks_idle, addressing_idle) =
-            (idle(Policy::locks_acknowledged), idle(Policy::addressing_acknowledged));
+            (unread || idle(Policy::locks_acknowledged), unread || idle(Policy::addressing_acknowledged));
         if locks_idle && addressing_idle {
             self.unacknowledged_since = None;
             self.content("acknowledgement");
@@ -522,7 +530,8 @@ impl Control {
             }
         }
         if addressing_idle {
-            self.retired.clear();
+            let in_force = self.policy.versions().addressing;
+            self.retired.retain(|r| r.version > in_force);
             if self.publish_addressing {
                 match self.policy.publish_addressing(self.networks.addressing()) {
                     Ok(_) => self.publish_addressing = false,
@@ -570,10 +579,12 @@ impl Control {
                 "[tables] cannot change while cordond runs: restart cordond and cordon-dataplane".into()
             );
         }
-        let networks = Networks::allocate(&config, c, self.networks.addressing(), &self.retired)?;
         let version = self.policy.versions().addressing + 1;
-        let gone = self.networks.gone_in(&networks, version);
-        self.retired.extend(gone.iter().copied());
+        let gone = Networks::gone(self.networks.addressing(), &config, version);
+        let retired = [&self.retired[..], &gone].concat();
+        let networks =
+            Networks::allocate_uncounted(&config, &self.policy, self.networks.addressing(), &retired)?;
+        self.retired = retired;
         self.networks = networks;
         self.locks.set_global_exceptions(config.exceptions.clone());
         self.config = config;

@@ -99,12 +99,13 @@ impl Control {
             }
         }
         let Some(open) = self.incidents.get(&address, f.rule) else { return };
-        if why != open.row.held_back {
+        let again = action == Action::Lock && locked_before;
+        let new = open.act(action, at) || again;
+        // What held it back stays said while the attack fades; it is over when more is done.
+        if why != open.row.held_back && (why.is_some() || new) {
             open.row.held_back = why;
             open.dirty = true;
         }
-        let again = action == Action::Lock && locked_before;
-        let new = open.act(action, at) || again;
         if action >= Action::Warn && open.warned_ns.is_none() {
             open.warned_ns = Some(now_ns);
         }

@@ -6,7 +6,7 @@ use config::{Antispoof, Config};
 use ipnet::IpNet;
 use region::addressing::{Addressing, BlockV4, NETWORKS_V6_MAX, NetworkV6, check};
 use region::locks::Range;
-use region::{Addr, Capacities, Facts, HostId};
+use region::{Addr, Capacities, Dir, Facts, HostId, Policy};
 
 /// What is the same for all hosts of a network.
 #[derive(Clone, Debug)]
@@ -118,16 +118,41 @@ impl Networks {
         Ok(networks)
     }
 
+    /// The same in a table that hosts were counted in: new networks get ids under which nothing was counted in the
+    /// dataplane's life, as long as there are any, since its counters are never set back.
+    pub fn allocate_uncounted(
+        config: &Config,
+        policy: &Policy,
+        previous: &Addressing,
+        retired: &[Retired],
+    ) -> Result<Networks, String> {
+        const PIECE: u32 = 256;
+        let hosts = policy.capacities().hosts_v4;
+        let counted = |id: u32| Dir::ALL.iter().any(|d| policy.accounted(HostId(id), *d).packets != 0);
+        let mut avoided = retired.to_vec();
+        for base in (0..hosts).step_by(PIECE as usize) {
+            let size = PIECE.min(hosts - base);
+            if (base..base + size).any(counted) {
+                avoided.push(Retired { base, size, version: 0 });
+            }
+        }
+        let capacities = policy.capacities();
+        Networks::allocate(config, capacities, previous, &avoided)
+            .or_else(|_| Networks::allocate(config, capacities, previous, retired))
+    }
+
     /// What is published.
     pub fn addressing(&self) -> &Addressing {
         &self.addressing
     }
 
-    /// Networks of `self` that `next` no longer has, as id ranges.
-    pub fn gone_in(&self, next: &Networks, version: u64) -> Vec<Retired> {
-        let kept = |b: &BlockV4| next.addressing.v4.contains(b);
+    /// Networks of `previous` that the configuration no longer has, as id ranges. Workers use them until they turn to
+    /// the addressing of that version.
+    pub fn gone(previous: &Addressing, config: &Config, version: u64) -> Vec<Retired> {
+        let same = |b: &BlockV4, p: &IpNet| matches!(p, IpNet::V4(p) if (p.network().to_bits(), p.prefix_len()) == (b.first, b.length));
+        let kept = |b: &BlockV4| config.networks.iter().any(|n| same(b, &n.prefix));
         let size = |b: &BlockV4| u32::try_from(b.size()).unwrap_or(u32::MAX);
-        self.addressing
+        previous
             .v4
             .iter()
             .filter(|b| !kept(b))
@@ -257,11 +282,13 @@ mod tests {
         let a = Networks::allocate(&config(&["10.0.0.0/24", "10.0.2.0/24"]), CAPACITIES, &empty, &[])
             .expect("fits");
         let before = id(&a, "10.0.2.7");
-        let b = Networks::allocate(&config(&["9.0.0.0/25", "10.0.2.0/24"]), CAPACITIES, a.addressing(), &[])
-            .expect("fits");
+        let next = config(&["9.0.0.0/25", "10.0.2.0/24"]);
+        let gone = Networks::gone(a.addressing(), &next, 5);
+        assert_eq!(gone.len(), 1);
+        let b = Networks::allocate(&next, CAPACITIES, a.addressing(), &gone).expect("fits");
         assert_eq!(id(&b, "10.0.2.7"), before);
         assert_eq!(id(&b, "10.0.0.1"), None);
-        assert_eq!(a.gone_in(&b, 5).len(), 1);
+        assert_ne!(id(&b, "9.0.0.1"), id(&a, "10.0.0.1"), "workers still know that as another's");
         assert_eq!(
             b.target(before.expect("internal"), None).map(|t| t.to_string()).as_deref(),
             Some("10.0.2.7/32")
@@ -278,6 +305,20 @@ mod tests {
         let e = Networks::allocate(&config(&["10.0.0.0/23"]), CAPACITIES, &empty, &retired)
             .expect_err("no gap of 512");
         assert!(e.contains("raise [tables] hosts"), "{e}");
+    }
+
+    #[test]
+    fn new_networks_get_ids_under_which_nothing_was_counted_while_there_are_any() {
+        let policy = Policy::anonymous(CAPACITIES, 64, [0, 0]).expect("memory");
+        let counted = region::LineTotals { packets: 1, ..region::LineTotals::default() };
+        policy.set_accounted(HostId(9), Dir::In, &counted);
+        let at = |prefixes: &[&str]| {
+            let n = Networks::allocate_uncounted(&config(prefixes), &policy, &Addressing::default(), &[])
+                .expect("fits");
+            id(&n, "10.0.0.0")
+        };
+        assert_eq!(at(&["10.0.0.0/24"]), Some(HostId(256)));
+        assert_eq!(at(&["10.0.0.0/22"]), Some(HostId(0)), "rather than none");
     }
 
     #[test]

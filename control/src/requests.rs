@@ -359,6 +359,8 @@ impl Control {
             }
             Then::BreakerReset(rule) => {
                 self.breakers.reset(rule);
+                // Once more: a tick may have stored, meanwhile, who else waits.
+                self.keep(vec![StoreOp::SetBreaker { rule: rule.to_string(), latched: None }]);
                 Payload::Done(format!(
                     "{rule} may lock again; servers that still exceed it are locked within a second."
                 ))

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::{Finished, bin, run};
 
-const ANSWER: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(40);
+/// What cordond may take on a busy machine.
+const PATIENCE: &str = "30s";
 
 /// `cordon` on one control socket.
 pub(crate) struct Cli {
@@ -49,7 +51,7 @@ impl Cli {
 
     fn call(&self, options: &[&str], arguments: &[&str]) -> Finished {
         let mut command = Command::new(bin("cordon"));
-        command.arg("--socket").arg(&self.socket).args(options).args(arguments);
+        command.arg("--socket").arg(&self.socket).args(["--timeout", PATIENCE]).args(options).args(arguments);
         run(&command, ANSWER)
     }
 }
