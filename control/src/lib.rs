@@ -22,6 +22,7 @@ pub mod replay;
 mod report;
 mod requests;
 pub mod run;
+pub mod scan;
 pub mod socket;
 pub mod store;
 pub mod summary;
