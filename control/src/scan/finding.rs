@@ -8,7 +8,7 @@ use super::tally::{Key, Outcome};
 use crate::detect::Level;
 
 /// Many hosts, or many ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ScanKind {
     /// One source, many destinations.
     Netscan,
@@ -17,7 +17,7 @@ pub enum ScanKind {
 }
 
 /// Which row of the table of rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Variant {
     /// Failed destinations on one protocol and port.
     Port,

@@ -47,7 +47,7 @@ impl HostScan {
     ///
     /// - UDP: one source port, many destinations and ports, a tenth answered (field.md). Also towards one port, if it is
     ///   none on which servers are known to listen: the nodes of a network share a default (30303, 6346, 4001), and a
-    ///   sweep for a service goes for the service's port.
+    ///   sweep for a service goes for the service's port, whatever else it sends from that source port.
     /// - TCP takes a new source port for each connection, so there it is the destinations' ports that tell.
     pub(super) fn is_peer_to_peer(
         &self,
@@ -72,13 +72,19 @@ impl HostScan {
         }
         let mut explained = 0;
         if let Some((source, n)) = sources.into_iter().max_by_key(|(source, n)| (*n, *source)) {
-            let mut node = Group::default();
+            let (mut node, mut default_ports) = (Group::default(), Group::default());
             for (k, _, o) in counted().filter(|(k, c, _)| k.protocol == UDP && c.local_port == source) {
                 node.add(k, o);
+                if concerns(k) && !is_service(UDP, k.port) {
+                    default_ports.add(k, o);
+                }
             }
-            let no_service = port.is_some_and(|(_, port)| !is_service(UDP, port));
-            if node.answered_share(limits.p2p_answered_percent) && (node.many_ports() || no_service) {
+            // A peer may sit on any port, but only a sweep has most of its destinations on one service's.
+            let sweeps = port.is_some_and(|(_, p)| is_service(UDP, p)) && n * 4 > node.remotes.len();
+            if node.many_ports() && node.answered_share(limits.p2p_answered_percent) && !sweeps {
                 explained += n;
+            } else if default_ports.answered_share(limits.p2p_answered_percent) {
+                explained += usize::try_from(default_ports.failed).unwrap_or(0);
             }
         }
         if port.is_none() {

@@ -83,6 +83,7 @@ pub fn is_traceroute(port: u16) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::scan::flow::TCP;
