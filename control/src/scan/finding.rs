@@ -96,11 +96,13 @@ pub struct ScanFinding {
     pub limit: u32,
     /// Its window, ns.
     pub window_ns: u64,
-    /// First of the contacts that prove it, ns.
+    /// First of the contacts that prove it, ns; as of at most a second ago.
     pub first_ns: u64,
-    /// Last of them, ns.
+    /// Last of them, ns; as of at most a second ago.
     pub last_ns: u64,
     pub(super) scope: Scope,
+    /// When the rows were last gone through for it.
+    pub(super) described_ns: u64,
 }
 
 /// Most ports that a finding names.

@@ -94,6 +94,8 @@ pub struct HostScan {
     listens: Option<Box<[u64; 1024]>>,
     bogons: u32,
     overflow: u64,
+    /// What the last judgement found.
+    pub(super) found: Vec<ScanFinding>,
     pub(super) now_ns: u64,
 }
 
@@ -187,10 +189,8 @@ impl HostScan {
         self.touched = touched;
         self.decide_silent(limits, env);
         self.expire();
-        if self.tallies.is_empty() {
-            return Vec::new();
-        }
-        self.findings(limits)
+        self.found = if self.tallies.is_empty() { Vec::new() } else { self.findings(limits) };
+        self.found.clone()
     }
 
     /// Distinct contacts to private, shared and other bogon space in the last 300 s: wrong configuration.

@@ -42,6 +42,19 @@ fn crossing(limit: Limit, divisor: u32, factor: u32, shares: Shares, t: &Tally) 
     .map(|(level, limit, window_ns, count, _)| Crossing { level, limit, window_ns, count })
 }
 
+/// For so long what the rows say of a finding stands, ns.
+const DESCRIBED_NS: u64 = 1_000_000_000;
+
+/// Takes over what the rows said of the same finding.
+fn adopt(f: &mut ScanFinding, old: &ScanFinding) {
+    f.technique = old.technique;
+    (f.first_ns, f.last_ns, f.described_ns) = (old.first_ns, old.last_ns, old.described_ns);
+    if !matches!(f.scope, Scope::Port(..)) {
+        f.protocol = old.protocol;
+        f.ports.clone_from(&old.ports);
+    }
+}
+
 impl HostScan {
     /// All that is found, the furthest first.
     pub(super) fn findings(&self, limits: &ScanLimits) -> Vec<ScanFinding> {
@@ -50,10 +63,38 @@ impl HostScan {
         found.extend(self.portscan(limits));
         found.extend(self.ceilings(limits));
         for f in &mut found {
-            self.describe(f);
+            let same = |o: &&ScanFinding| {
+                (o.kind, o.variant, o.level, o.scope, o.window_ns)
+                    == (f.kind, f.variant, f.level, f.scope, f.window_ns)
+            };
+            match self.found.iter().find(same).filter(|o| self.is_fresh(o)) {
+                Some(old) => adopt(f, old),
+                None => self.describe(f),
+            }
         }
         found.sort_by_key(|f| (std::cmp::Reverse(f.level), f.kind, f.variant));
         found
+    }
+
+    /// Whether the rows were gone through for a finding within the last second: they are many, and ticks are too.
+    fn is_fresh(&self, f: &ScanFinding) -> bool {
+        f.described_ns.saturating_add(DESCRIBED_NS) > self.now_ns
+    }
+
+    /// Whether a crossing is a peer-to-peer node's doing. What was seen a second ago stands as long as it cannot turn
+    /// into a lock: a node that was one still is, and what was warned of or locked before goes no further by it.
+    fn by_peers(&self, port: Option<Port>, c: &Crossing, limits: &ScanLimits) -> bool {
+        let scope = port.map_or(Scope::All, |(protocol, port)| Scope::Port(protocol, port));
+        let before = self.found.iter().find(|f| f.scope == scope && f.variant.needs_failure());
+        if let Some(f) = before.filter(|f| self.is_fresh(f)) {
+            if f.variant == Variant::PeerToPeer {
+                return true;
+            }
+            if f.level >= c.level {
+                return false;
+            }
+        }
+        self.is_peer_to_peer(port, c.window_ns, limits)
     }
 
     fn draft(&self, kind: ScanKind, variant: Variant, scope: Scope, c: Crossing) -> ScanFinding {
@@ -78,6 +119,7 @@ impl HostScan {
             first_ns: 0,
             last_ns: 0,
             scope,
+            described_ns: 0,
         }
     }
 
@@ -105,12 +147,15 @@ impl HostScan {
                 (p, w) => p.or(w),
             }
         };
+        if self.tallies.total.slow.failed == 0 {
+            return Vec::new();
+        }
         let mut by_variant: BTreeMap<Variant, Vec<(Port, Crossing)>> = BTreeMap::new();
         for (port, t) in self.tallies.ports.iter().filter(|(_, t)| t.slow.failed > 0) {
             let Some((c, variant)) = judge(*port, t, divisor) else { continue };
             let earned = divisor == 1 || judge(*port, t, 1).is_some_and(|(d, _)| d.level >= c.level);
             let variant = if earned { variant } else { Variant::UnusedSpace };
-            let peers = self.is_peer_to_peer(Some(*port), c.window_ns, limits);
+            let peers = self.by_peers(Some(*port), &c, limits);
             let (c, variant) = if peers {
                 (Crossing { level: Level::Warn, ..c }, Variant::PeerToPeer)
             } else {
@@ -140,7 +185,7 @@ impl HostScan {
             || crossing(limits.netscan_any, 1, limits.lock_factor, half, t)
                 .is_some_and(|d| d.level >= c.level);
         let mut variant = if earned { Variant::AnyPort } else { Variant::UnusedSpace };
-        if self.is_peer_to_peer(None, c.window_ns, limits) {
+        if self.by_peers(None, &c, limits) {
             c.level = Level::Warn;
             variant = Variant::PeerToPeer;
         }
@@ -151,6 +196,9 @@ impl HostScan {
     fn portscan(&self, limits: &ScanLimits) -> Option<ScanFinding> {
         let half = Shares { warn: limits.failed_percent, lock: limits.failed_percent };
         let least = [limits.portscan.fast, limits.portscan.slow].into_iter().filter(|n| *n > 0).min()?;
+        if self.tallies.total.slow.failed < least {
+            return None;
+        }
         let strongest = self
             .tallies
             .hosts
@@ -200,6 +248,7 @@ impl HostScan {
         f.technique = openers.iter().max_by_key(most).map_or(Opener::None, |(o, _)| *o);
         f.first_ns = if last_ns == 0 { self.now_ns } else { first_ns };
         f.last_ns = if last_ns == 0 { self.now_ns } else { last_ns };
+        f.described_ns = self.now_ns;
         if matches!(f.scope, Scope::Port(..)) {
             return;
         }

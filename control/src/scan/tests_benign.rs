@@ -12,7 +12,7 @@ use super::{Opener, Refused, Variant};
 
 /// Fails one in `n`, silently; the rest is answered after 40 ms.
 fn one_in(i: u32, n: u32) -> Back {
-    if i % n == 0 { Back::Nothing } else { Back::Answer(40) }
+    if i.is_multiple_of(n) { Back::Nothing } else { Back::Answer(40) }
 }
 
 #[test]
