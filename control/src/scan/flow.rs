@@ -114,7 +114,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Whether the host opened a contact with it (field.md, the table of rules and what stands below it).
+    /// Whether the host opened a contact with it.
     ///
     /// - SYN, and bare FIN, NULL and XMAS, which no ordinary TCP sends, always;
     /// - empty ACKs only towards a service port: towards a client's they end or keep up what the client began. (That

@@ -1,4 +1,4 @@
-//! The limits of the scan rules: the table of field.md, each number adjustable.
+//! The limits of the scan rules: the defaults that the field suggests, each adjustable.
 
 /// Length of the fast window, ns.
 pub const FAST_NS: u64 = 60 * 1_000_000_000;

@@ -45,7 +45,7 @@ impl HostScan {
     /// Whether what failed within the window is the doing of a peer-to-peer node. `port`: the finding is about this
     /// protocol and port; else about all.
     ///
-    /// - UDP: one source port, many destinations and ports, a tenth answered (field.md). Also towards one port, if it is
+    /// - UDP: one source port, many destinations and ports, a tenth answered. Also towards one port, if it is
     ///   none on which servers are known to listen: the nodes of a network share a default (30303, 6346, 4001), and a
     ///   sweep for a service goes for the service's port, whatever else it sends from that source port.
     /// - TCP takes a new source port for each connection, so there it is the destinations' ports that tell.

@@ -1,4 +1,4 @@
-//! Who must not be locked by mistake (field.md), and mostly is not even warned.
+//! Who must not be locked by mistake, and mostly is not even warned.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
