@@ -7,7 +7,9 @@
 pub mod breaker;
 pub mod control;
 pub mod detect;
+pub mod dump;
 pub mod effect;
+pub mod evidence;
 pub mod incident;
 mod judge;
 pub mod locklist;

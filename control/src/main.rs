@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use cordond::{log, replay, run, supervise};
+use cordond::{dump, log, replay, run, supervise};
 
 /// Cordon's control: counts, detects, locks, reports.
 #[derive(Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Run(Run),
     /// Runs a capture through the same code, on the capture's own clock. Needs neither root nor a NIC.
     Replay(replay::Options),
+    /// Prints the packets of a capture as the traffic dump of a mail does.
+    Dump(dump::Options),
     #[command(name = supervise::BECOME, hide = true)]
     BecomeDataplane {
         #[arg(long)]
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
             demo: r.demo,
         }),
         Command::Replay(options) => replay::run(&options),
+        Command::Dump(options) => dump::run(&options),
         Command::BecomeDataplane { config } => Err(supervise::become_dataplane(&config)),
     };
     match done {
