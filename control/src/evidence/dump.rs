@@ -63,3 +63,6 @@ fn time(out: &mut String, unix_ns: i128) {
     let of_day = seconds.rem_euclid(SECONDS_A_DAY);
     put!(out, "{:02}:{:02}:{:02}.{micros:06} ", of_day / 3600, of_day / 60 % 60, of_day % 60);
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,6 +113,8 @@ fn text(s: &str) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
     use super::*;
 
     const COMMENT: &str = "Cordon C-2013-000001: netscan/default, 192.0.2.10 – 1,000 contacts";

@@ -48,11 +48,11 @@ pub(super) fn icmp6(out: &mut String, v: View<'_>) -> Done {
     }
     let code = v.u8(1)?;
     match kind {
-        1 => {
-            if !unreachable(out, v, code)? {
-                return Ok(());
-            }
+        1 if code > 4 => {
+            put!(out, ", unknown unreach code ({code})");
+            return Ok(());
         }
+        1 => unreachable(out, v, code)?,
         2 => put!(out, ", mtu {}", v.u32(4)?),
         3 => match code {
             0 => put!(out, " for {}", v.ip6(32)?),
@@ -89,8 +89,8 @@ pub(super) fn icmp6(out: &mut String, v: View<'_>) -> Done {
     Ok(())
 }
 
-/// What could not be reached; false when the line ends here.
-fn unreachable(out: &mut String, v: View<'_>, code: u8) -> Result<bool, Cut> {
+/// What could not be reached, from the header of the packet that is quoted.
+fn unreachable(out: &mut String, v: View<'_>, code: u8) -> Done {
     match code {
         0 => {
             out.push_str(", unreachable route");
@@ -117,12 +117,9 @@ fn unreachable(out: &mut String, v: View<'_>, code: u8) -> Result<bool, Cut> {
                 _ => put!(out, ", {destination} udp port {port}"),
             }
         }
-        n => {
-            put!(out, ", unknown unreach code ({n})");
-            return Ok(false);
-        }
+        _ => {}
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Where the quoted packet's TCP or UDP header begins.

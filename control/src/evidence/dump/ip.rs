@@ -107,10 +107,6 @@ pub(super) fn packet(out: &mut String, v: View<'_>, depth: usize) -> Done {
     let (source, destination) = (Address::V4(v.ip4(12)?), Address::V4(v.ip4(16)?));
     let Some(depth) = depth.checked_sub(1) else { return Err(Cut("ip")) };
     let h = Header { source, destination, protocol, ttl: v.u8(8)?, fragment: field & 0x2000 != 0, depth };
-    if v.bytes.len() < header {
-        put!(out, " [remaining caplen({}) < header length({header})]", v.bytes.len());
-        return Err(Cut("ip"));
-    }
     if field & 0x1fff != 0 {
         h.addresses(out);
         put!(out, "ip-proto-{protocol}");
@@ -118,6 +114,10 @@ pub(super) fn packet(out: &mut String, v: View<'_>, depth: usize) -> Done {
     }
     if !has_ports(protocol) {
         h.addresses(out);
+    }
+    if v.bytes.len() < header {
+        put!(out, " [remaining caplen({}) < header length({header})]", v.bytes.len());
+        return Err(Cut("ip"));
     }
     payload(out, protocol, v.from(header), h)
 }

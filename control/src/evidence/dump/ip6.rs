@@ -1,25 +1,23 @@
 //! IPv6 and its extension headers (RFC 8200; routing headers RFC 5095, 6275, 8754; mobility RFC 6275).
 
 use super::ip::{Address, Header, has_ports, payload};
-use super::tunnel;
 use super::view::{Cut, Done, View, put};
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 const MOBILITY: [u8; 2] = [62, 135];
 
 /// One IPv6 packet.
 pub(super) fn packet(out: &mut String, v: View<'_>, depth: usize) -> Done {
     let v = v.named("ip6");
+    v.need(40)?;
     let first = v.u8(0)?;
     if first >> 4 != 6 {
         put!(out, "IP6 version error: {} != 6", first >> 4);
         return Ok(());
     }
-    v.need(40)?;
     if v.length < 40 {
         put!(out, "IP6 truncated-ip6 {}", v.length);
         return Ok(());
@@ -29,14 +27,14 @@ pub(super) fn packet(out: &mut String, v: View<'_>, depth: usize) -> Done {
     let claimed = usize::from(v.u16(4)?);
     let next = v.u8(6)?;
     if claimed == 0 && next == HOP_BY_HOP {
-        // A jumbogram (RFC 2675): the frame tells its length, which no frame of ours reaches.
-        return jumbo(out, v, depth);
+        // A jumbogram (RFC 2675) names its length in an option.
+        return chain(out, v, header(v, depth)?, true);
     }
     if v.length < claimed + 40 {
         put!(out, "truncated-ip6 - {} bytes missing!", claimed + 40 - v.length);
     }
     let v = v.limit(claimed + 40).with_length(claimed + 40);
-    chain(out, v, header(v, depth)?)
+    chain(out, v, header(v, depth)?, false)
 }
 
 fn header(v: View<'_>, depth: usize) -> Result<Header, Cut> {
@@ -50,17 +48,8 @@ fn header(v: View<'_>, depth: usize) -> Result<Header, Cut> {
     })
 }
 
-fn jumbo(out: &mut String, v: View<'_>, depth: usize) -> Done {
-    header(v, depth)?.addresses(out);
-    let options = v.from(40).named("hbhopt");
-    let size = usize::from(options.u8(1)?) * 8 + 8;
-    options.need(size)?;
-    out.push_str("HBH [No valid Jumbo Payload Hop-by-Hop option found] (invalid)");
-    Ok(())
-}
-
-/// Extension headers, then what they lead to.
-fn chain(out: &mut String, v: View<'_>, mut h: Header) -> Done {
+/// Extension headers, then what they lead to. `jumbo`: the fixed header names no length.
+fn chain(out: &mut String, v: View<'_>, mut h: Header, jumbo: bool) -> Done {
     let mut next = h.protocol;
     if !has_ports(next) {
         h.addresses(out);
@@ -74,8 +63,25 @@ fn chain(out: &mut String, v: View<'_>, mut h: Header) -> Done {
                 out.push_str("[The Hop-by-Hop Options header was already found] (invalid)");
                 return Ok(());
             }
-            HOP_BY_HOP => options(out, rest.named("hbhopt"), "HBH ")?,
-            DESTINATION => options(out, rest.named("dstopt"), "DSTOPT ")?,
+            HOP_BY_HOP => {
+                let (size, length) = hop_by_hop(out, rest.named("hbhopt"))?;
+                match length {
+                    Some(length) if jumbo => {
+                        let there = v.length;
+                        if there < length + 40 {
+                            put!(out, "truncated-ip6 - {} bytes missing!", length + 40 - there);
+                        }
+                        rest = rest.limit(length).with_length(length);
+                    }
+                    None if jumbo => {
+                        out.push_str("[No valid Jumbo Payload Hop-by-Hop option found] (invalid)");
+                        return Ok(());
+                    }
+                    _ => {}
+                }
+                size
+            }
+            DESTINATION => destination_options(out, rest.named("dstopt"))?,
             FRAGMENT => {
                 let f = rest.named("frag6");
                 f.need(4)?;
@@ -96,10 +102,6 @@ fn chain(out: &mut String, v: View<'_>, mut h: Header) -> Done {
                 None => return Ok(()),
             },
             n if MOBILITY.contains(&n) => return mobility(out, rest.named("mobility")),
-            AUTHENTICATION => match tunnel::ah_header(out, rest)? {
-                Some(size) => size,
-                None => return Ok(()),
-            },
             _ => return payload(out, next, rest, h),
         };
         next = rest.u8(0)?;
@@ -122,13 +124,45 @@ fn chain(out: &mut String, v: View<'_>, mut h: Header) -> Done {
     }
 }
 
-/// Hop-by-hop or destination options: only their name, and whether the router alert is well formed.
-fn options(out: &mut String, v: View<'_>, label: &str) -> Result<usize, Cut> {
+/// Destination options: only their name.
+fn destination_options(out: &mut String, v: View<'_>) -> Result<usize, Cut> {
     v.need(2)?;
     let size = usize::from(v.u8(1)?) * 8 + 8;
     v.need(size)?;
-    out.push_str(label);
+    out.push_str("DSTOPT ");
     Ok(size)
+}
+
+/// Hop-by-hop options: their name, and whether they are well formed. Returns their size, and the payload length of a
+/// jumbogram (RFC 2675: above 65,535).
+fn hop_by_hop(out: &mut String, v: View<'_>) -> Result<(usize, Option<usize>), Cut> {
+    const PAD1: u8 = 0;
+    const ROUTER_ALERT: u8 = 5;
+    const JUMBO: u8 = 0xc2;
+    v.need(2)?;
+    let size = usize::from(v.u8(1)?) * 8 + 8;
+    v.need(size)?;
+    out.push_str("HBH ");
+    let options = v.limit(size);
+    let (mut at, mut jumbo) = (2, None);
+    while at < size {
+        let kind = options.u8(at)?;
+        if kind == PAD1 {
+            at += 1;
+            continue;
+        }
+        let length = usize::from(options.u8(at + 1)?);
+        options.slice(at + 2, length)?;
+        if kind == ROUTER_ALERT && length != 2 {
+            put!(out, "(rtalert: invalid len {length})");
+            return Err(Cut(v.name));
+        }
+        if kind == JUMBO && length == 4 {
+            jumbo = usize::try_from(options.u32(at + 2)?).ok().filter(|n| *n > 0xffff).or(jumbo);
+        }
+        at += 2 + length;
+    }
+    Ok((size, jumbo))
 }
 
 /// A routing header with its addresses; none when it cannot be walked.
@@ -145,9 +179,10 @@ fn routing(out: &mut String, v: View<'_>) -> Result<Option<usize>, Cut> {
     }
     put!(out, ", segleft={}", v.u8(3)?);
     match kind {
-        0 | 2 => {
-            v.need(8)?;
-        }
+        0 | 2 => match v.u32(4)? {
+            0 => {}
+            reserved => put!(out, ", rsv=0x{reserved:x}"),
+        },
         4 => {
             put!(out, ", last-entry={}", v.u8(4)?);
             v.need(6)?;
@@ -194,9 +229,13 @@ fn mobility(out: &mut String, v: View<'_>) -> Done {
         0 => out.push_str("BRR"),
         1 => out.push_str("HoTI"),
         2 => out.push_str("CoTI"),
-        3 | 4 => put!(out, "{}oT nonce id=0x{:x}", if kind == 3 { "H" } else { "C" }, v.u16(6)?),
+        3 | 4 => {
+            out.push_str(if kind == 3 { "HoT" } else { "CoT" });
+            put!(out, " nonce id=0x{:x}", v.u16(6)?);
+        }
         5 => {
-            put!(out, "BU seq#={}", v.u16(6)?);
+            out.push_str("BU");
+            put!(out, " seq#={}", v.u16(6)?);
             let flags = v.u8(8)?;
             let _ = v.u16(8)?;
             if flags & 0xf0 != 0 {
@@ -210,7 +249,8 @@ fn mobility(out: &mut String, v: View<'_>) -> Done {
             put!(out, " lifetime={}", u32::from(v.u16(10)?) << 2);
         }
         6 => {
-            put!(out, "BA status={}", v.u8(6)?);
+            out.push_str("BA");
+            put!(out, " status={}", v.u8(6)?);
             if v.u8(7)? & 0x80 != 0 {
                 out.push_str(" K");
             }

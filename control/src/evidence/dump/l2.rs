@@ -25,7 +25,7 @@ pub(super) fn loopback(out: &mut String, v: View<'_>) -> Done {
     let le16 = |at| v.array(at).map(u16::from_le_bytes);
     if v.length < 2 {
         out.push_str(" (invalid)");
-        return Ok(());
+        return v.need(v.length);
     }
     let skip = usize::from(le16(0)?);
     put!(out, ", skipCount {skip}");
@@ -34,7 +34,7 @@ pub(super) fn loopback(out: &mut String, v: View<'_>) -> Done {
     }
     let Some(rest) = v.length.checked_sub(2 + skip).filter(|n| *n >= 2) else {
         out.push_str(" (invalid)");
-        return Ok(());
+        return v.need(v.length);
     };
     let rest = rest - 2;
     match le16(2 + skip)? {
@@ -42,7 +42,7 @@ pub(super) fn loopback(out: &mut String, v: View<'_>) -> Done {
             out.push_str(", Reply");
             if rest < 2 {
                 out.push_str(" (invalid)");
-                return Ok(());
+                return v.need(v.length);
             }
             put!(out, ", receipt number {}, data ({} octets)", le16(4 + skip)?, rest - 2);
         }
@@ -50,13 +50,13 @@ pub(super) fn loopback(out: &mut String, v: View<'_>) -> Done {
             out.push_str(", Forward Data");
             if rest < 6 {
                 out.push_str(" (invalid)");
-                return Ok(());
+                return v.need(v.length);
             }
             put!(out, ", forwarding address {}, data ({} octets)", v.mac(4 + skip)?, rest - 6);
         }
         n => {
             put!(out, ",  invalid ({n})");
-            return Ok(());
+            return v.need(v.length);
         }
     }
     v.need(v.length)
@@ -260,5 +260,14 @@ pub(super) fn udld(out: &mut String, v: View<'_>) -> Done {
     ];
     flags(out, bits, &names);
     put!(out, "] (0x{bits:02x}), length {}", v.length);
+    let mut rest = v.from(4);
+    while rest.length >= 4 {
+        let size = usize::from(rest.u16(2)?);
+        if size < 4 || size > rest.length {
+            return Ok(());
+        }
+        rest.need(size)?;
+        rest = rest.from(size);
+    }
     Ok(())
 }

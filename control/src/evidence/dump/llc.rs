@@ -80,8 +80,7 @@ pub(super) fn llc(out: &mut String, v: View<'_>, link: Link<'_>) -> Done {
         if control & 1 == 0 {
             put!(out, "Information, send seq {}, rcv seq {}", (word >> 1) & 0x7f, word >> 9);
         } else {
-            let kind =
-                ["Receiver Ready", "Receiver not Ready", "Reject", "Unknown"][usize::from(word >> 2 & 3)];
+            let kind = ["Receiver Ready", "Receiver not Ready", "Reject", "?"][usize::from(word >> 2 & 3)];
             put!(out, "Supervisory, {kind}, rcv seq {}", word >> 9);
         }
         put!(out, ", Flags [{}]", flags(word & 0x100 != 0));
@@ -104,11 +103,7 @@ fn snap(out: &mut String, v: View<'_>, link: Link<'_>) -> Done {
     let pid = v.u16(3)?;
     let body = v.from(5);
     match (oui, pid) {
-        (0x00_0000 | 0x00_00f8, _) => {
-            if ether::payload(out, pid, body, link)? {
-                return Ok(());
-            }
-        }
+        (0x00_0000 | 0x00_00f8, _) if ether::payload(out, pid, body, link)? => return Ok(()),
         (0x00_000c, 0x2000) => return l2::cdp(out, body),
         (0x00_000c, 0x2003) => return l2::vtp(out, body),
         (0x00_000c, 0x2004) => return l2::dtp(out, body),
@@ -186,6 +181,10 @@ fn spanning_tree(out: &mut String, v: View<'_>) -> Done {
         return Ok(());
     }
     let flags = v.u8(4)?;
+    if kind == 2 && version >= 3 && v.length < 38 + usize::from(v.u16(36)?) {
+        out.push_str(" (invalid)");
+        return Ok(());
+    }
     out.push_str(if kind == 2 && version >= 3 { ", CIST Flags [" } else { ", Flags [" });
     let names = [
         (0x01, "Topology change"),
@@ -198,7 +197,6 @@ fn spanning_tree(out: &mut String, v: View<'_>) -> Done {
     l2::flags(out, flags, &names);
     out.push(']');
     if kind == 2 && version >= 3 {
-        v.need(102)?;
         put!(out, ", length {}", v.length);
         if version == 4 {
             out.push_str(" (invalid)");

@@ -71,7 +71,7 @@ pub(super) fn ppp(out: &mut String, v: View<'_>, depth: usize) -> Done {
 fn control(out: &mut String, v: View<'_>, name: &'static str) -> Done {
     let whole = v.length + 2;
     put!(out, "{name},");
-    v.named(name).need(4)?;
+    v.named(name).need(if v.length < 4 { usize::MAX } else { 2 })?;
     out.push(' ');
     let code = v.u8(0)?;
     match name_of(CODES, u32::from(code)) {

@@ -98,10 +98,7 @@ fn chunk(out: &mut String, v: View<'_>, number: u32) -> Result<Option<usize>, su
         put!(out, "[Bad chunk length {length}, < size of chunk descriptor]");
         return Ok(None);
     }
-    if length > v.length {
-        put!(out, "[Bad chunk length {length}, > remaining data in packet]");
-        return Ok(None);
-    }
+    v.need(length)?;
     let padded = length.next_multiple_of(4).min(v.length);
     v.need(padded)?;
     match name_of(CHUNKS, u32::from(kind)) {

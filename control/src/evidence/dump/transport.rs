@@ -62,7 +62,8 @@ pub(super) fn udp(out: &mut String, v: View<'_>, h: Header) -> Done {
 /// DCCP (RFC 4340).
 pub(super) fn dccp(out: &mut String, v: View<'_>, h: Header) -> Done {
     let v = v.named("dccp");
-    v.need(12)?;
+    // With long sequence numbers the fixed header has 16 bytes.
+    v.need(if v.u8(8)? & 1 == 0 { 12 } else { 16 })?;
     h.endpoints(out, (v.u16(0)?, v.u16(2)?), true, DCCP);
     let header = usize::from(v.u8(4)?) * 4;
     carried(out, "DCCP", v.length, header);

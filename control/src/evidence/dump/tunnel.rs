@@ -163,11 +163,11 @@ pub(super) fn pppoe(out: &mut String, v: View<'_>, depth: usize) -> Done {
         }
         return ppp::ppp(out, body.with_length(length.min(body.length)), depth);
     }
-    if session != 0 {
-        put!(out, " [ses 0x{session:x}]");
-    }
     if length > body.length {
         put!(out, " [len {length} > {}!]", body.length);
+    }
+    if session != 0 {
+        put!(out, " [ses 0x{session:x}]");
     }
     ppp::tags(out, body.with_length(length.min(body.length)))
 }
@@ -186,10 +186,10 @@ pub(super) fn ipcomp(out: &mut String, v: View<'_>) -> Done {
     Ok(())
 }
 
-/// Authentication header; returns its size.
-pub(super) fn ah_header(out: &mut String, v: View<'_>) -> Result<Option<usize>, Cut> {
+/// Authentication header, and what follows; no extension header of IPv6 is looked for behind it.
+pub(super) fn ah(out: &mut String, v: View<'_>, h: Header) -> Done {
     let v = v.named("ah");
-    v.u8(0)?;
+    let next = v.u8(0)?;
     out.push_str("AH");
     let words = usize::from(v.u8(1)?);
     out.push('(');
@@ -199,22 +199,11 @@ pub(super) fn ah_header(out: &mut String, v: View<'_>) -> Result<Option<usize>, 
     }
     put!(out, "spi=0x{:08x},", v.u32(4)?);
     put!(out, "seq=0x{:x},icv=0x", v.u32(8)?);
-    let size = (words * 4 + 8).max(12);
+    let size = words * 4 + 8;
     for i in 12..size {
         put!(out, "{:02x}", v.u8(i)?);
     }
     out.push_str("): ");
-    Ok(Some(size))
-}
-
-/// Authentication header under IPv4, and what follows.
-pub(super) fn ah(out: &mut String, v: View<'_>, h: Header) -> Done {
-    match ah_header(out, v)? {
-        Some(size) => {
-            let next = v.u8(0)?;
-            let Some(depth) = h.depth.checked_sub(1) else { return Err(Cut("ah")) };
-            ip::payload(out, next, v.from(size), Header { depth, ..h })
-        }
-        None => Ok(()),
-    }
+    let Some(depth) = h.depth.checked_sub(1) else { return Err(Cut("ah")) };
+    ip::payload(out, next, v.from(size), Header { depth, ..h })
 }
