@@ -4,10 +4,10 @@
 //! It works on packets of which only the first bytes were kept: lengths come from the headers. A packet that ends
 //! before a field that its line needs ends in `[|NAME]`, where NAME is the protocol whose field is missing.
 //!
-//! Where tcpdump looks into what runs on top of IP and is neither a transport nor part of the network's own working
-//! (routing daemons, for example), the line names the protocol's number and its length: ` ip-proto-89 44`, the form that
-//! tcpdump has for what it does not decode. Nothing is printed below the line (tcpdump adds a hex dump to what it does
-//! not know). `tests/dump_captures.rs` names every kind of line that differs.
+//! Where tcpdump looks into what a protocol carries and that is no part of the network's own working, the line names the
+//! message, or the number and the length (` ip-proto-9 44`), as tcpdump does for what it does not decode. Nothing is
+//! printed below a line; tcpdump adds a hex dump to what it does not know. `tests/dump_captures.rs` names every kind of
+//! line that differs.
 
 mod arp;
 mod ether;

@@ -118,6 +118,8 @@ pub(super) fn payload(
         0x9000 => l2::loopback(out, v)?,
         0x88cc => l2::lldp(out, v)?,
         0x8809 => l2::slow(out, v)?,
+        0x8808 => l2::mac_control(out, v)?,
+        0x886f => l2::nlb(out, v)?,
         0x888e => l2::eap(out, v)?,
         0x8899 => l2::realtek(out, v, link)?,
         0x88a2 => l2::aoe(out, v)?,

@@ -110,6 +110,40 @@ pub(super) fn slow(out: &mut String, v: View<'_>) -> Done {
     Ok(())
 }
 
+/// MAC control: pause frames and what Ethernet passive optical networks add (IEEE 802.3 clauses 31 and 64).
+pub(super) fn mac_control(out: &mut String, v: View<'_>) -> Done {
+    const OPCODES: &[(u32, &str)] = &[
+        (1, "Pause"),
+        (2, "Gate"),
+        (3, "Report"),
+        (4, "Register Request"),
+        (5, "Register"),
+        (6, "Register ACK"),
+    ];
+    let v = v.named("mpcp");
+    v.need(6)?;
+    let opcode = v.u16(0)?;
+    match name_of(OPCODES, u32::from(opcode)) {
+        Some(name) => put!(out, "MPCP, Opcode {name}"),
+        None => put!(out, "MPCP, Opcode Unknown ({opcode})"),
+    }
+    if opcode != 1 {
+        put!(out, ", Timestamp {} ticks", v.u32(2)?);
+    }
+    put!(out, ", length {}", v.length);
+    Ok(())
+}
+
+/// Heartbeat of Microsoft's network load balancing; little endian.
+pub(super) fn nlb(out: &mut String, v: View<'_>) -> Done {
+    let v = v.named("msnlb");
+    out.push_str("MS NLB heartbeat");
+    put!(out, ", host priority: {}", v.array(8).map(u32::from_le_bytes)?);
+    put!(out, ", cluster IP: {}", v.ip4(12)?);
+    put!(out, ", host IP: {}", v.ip4(16)?);
+    Ok(())
+}
+
 /// EAP over LAN (IEEE 802.1X).
 pub(super) fn eap(out: &mut String, v: View<'_>) -> Done {
     let v = v.named("eap");

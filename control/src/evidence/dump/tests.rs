@@ -168,6 +168,21 @@ fn frames_without_ip_are_named() {
         whole(&f),
         "STP 802.1d, Config, Flags [none], bridge-id 8000.00:22:22:22:22:22.8001, length 35"
     );
+    let mut pause = hex("0001 ffff");
+    pause.resize(46, 0);
+    assert_eq!(whole(&frame("8808", &pause)), "MPCP, Opcode Pause, length 46");
+    let mut heartbeat = hex("0000000000000000 01000000 c0000209 c000020a");
+    heartbeat.resize(46, 0);
+    assert_eq!(
+        whole(&frame("886f", &heartbeat)),
+        "MS NLB heartbeat, host priority: 1, cluster IP: 192.0.2.9, host IP: 192.0.2.10"
+    );
+    let mut labelled = hex("0006 31 40");
+    labelled.extend(ip4(6, 0, &tcp(0)));
+    assert_eq!(
+        whole(&frame("8847", &labelled)),
+        "MPLS (label 99, tc 0, [S], ttl 64) IP 192.0.2.1.49152 > 76.9.23.182.22: tcp 0"
+    );
     let f = frame("88b5", &[0; 46]);
     assert_eq!(whole(&f), "00:66:77:88:99:aa > 00:11:22:33:44:55, Unknown Ethertype (0x88b5), length 60: ");
 }

@@ -117,21 +117,25 @@ pub(super) fn mpls(out: &mut String, v: View<'_>, depth: usize) -> Done {
             break label;
         }
     };
-    let first = match rest.length {
-        0 => return Ok(()),
-        _ => rest.u8(0)?,
+    // Nothing names what is below: labels 0 and 2 do, and 3, which leaves the router itself (RFC 3032); else the version
+    // (RFC 4928).
+    let version = match label {
+        0 | 3 => 4,
+        2 => 6,
+        _ if rest.length == 0 => return Ok(()),
+        _ => rest.u8(0)? >> 4,
     };
-    // Nothing names what is below; labels 0 and 2 and the version do (RFC 3032, RFC 4928).
-    let four = matches!(label, 0 | 1 | 3) || label != 2 && first >> 4 == 4;
-    let six = label == 2 || !four && first >> 4 == 6;
-    if four {
-        out.push(' ');
-        ip::packet(out, rest, depth)?;
-    } else if six {
-        out.push(' ');
-        ip6::packet(out, rest, depth)?;
+    match version {
+        4 => {
+            out.push(' ');
+            ip::packet(out, rest, depth)
+        }
+        6 => {
+            out.push(' ');
+            ip6::packet(out, rest, depth)
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// PPP over Ethernet: discovery with its tags, or a session's packet.
