@@ -5,11 +5,12 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dpdk::Port;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
+use nix::time::{ClockId, clock_gettime};
 use region::facts::PortCell;
 use region::policy::REQUESTS_MAX;
 use region::{Facts, Policy};
@@ -70,6 +71,7 @@ impl Housekeeping {
     }
 
     fn round(&mut self) {
+        self.publish_clock();
         self.look_at_bypass();
         self.attach_policy();
         self.answer_requests();
@@ -78,6 +80,16 @@ impl Housekeeping {
         }
         region::facts::add(&self.facts.header().housekeeping_rounds, 1);
         self.feed_watchdog();
+    }
+
+    /// Says how the workers' clock stands to the system's, so that times in facts can be read. Called once before the
+    /// first packet, too.
+    pub(crate) fn publish_clock(&self) {
+        let mono = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        let ticks = dpdk::tsc();
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+        self.facts.set_clock(ticks, ns(mono), ns(unix));
     }
 
     /// Takes the operator's switch over. Called once before the first packet, too.

@@ -96,6 +96,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), LaunchError> {
     let mut outcome = Ok(());
     warn_of_distant_ports(&cores, &housekeeping.wires);
     if wait_for_policy(plan, &mut housekeeping) {
+        housekeeping.publish_clock();
         housekeeping.look_at_bypass();
         let threads = start_workers(plan, &cores, &facts, &slot, &stop, &housekeeping.wires)?;
         let feeder = feed.map(|f| std::thread::spawn(move || f.run()));

@@ -42,7 +42,7 @@ impl Worker {
             path.poll(&self.facts, policy);
             let mut received = 0;
             for lane in &mut self.lanes {
-                received += lane.pass(&mut path, &mut burst, &self.facts, policy);
+                received += lane.pass(&mut path, &mut burst, &self.facts, policy, began);
             }
             add(&counters.polls, 1);
             counters.last_tsc.store(began, Relaxed);
@@ -66,6 +66,7 @@ impl Lane {
         burst: &mut Burst,
         facts: &Facts,
         policy: Option<&Policy>,
+        time: u64,
     ) -> usize {
         let n = self.rx.receive(burst);
         if n == 0 {
@@ -79,7 +80,7 @@ impl Lane {
         {
             let mut frames = [Frame::default(); BURST];
             for (i, f) in frames[..n].iter_mut().enumerate() {
-                *f = Frame { bytes: burst.data(i), length: burst.packet_len(i), side: self.side };
+                *f = Frame { bytes: burst.data(i), length: burst.packet_len(i), side: self.side, time };
             }
             path.run(facts, policy, &frames[..n], &mut verdicts[..n]);
             for (f, v) in frames[..n].iter().zip(&verdicts) {

@@ -4,13 +4,19 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use region::addressing::AddressingTable;
-use region::facts::{SideCounters, WorkerFacts, add};
+use region::facts::{SideCounters, WorkerFacts, add, keyed_hash};
+use region::fanout::Map;
 use region::policy::{FlagTable, Versions};
 use region::touched::Touched;
-use region::{Class, Dir, Facts, HostFlags, HostId, Policy, Side, Verdict, prefetch};
+use region::{Class, Dir, Facts, HostFlags, HostId, Policy, Side, Traits, Verdict, WatchSlot, prefetch};
 
+use crate::observe::{Moment, Seen, contact, early_answer, first_contact, observe};
 use crate::parse::{Parsed, parse};
 use crate::{BURST, Frame};
+
+/// Ticks after the beginning of a watch generation in which answers to contacts of the one before may come: 6 s, longer than
+/// the silence that makes a contact a failed one.
+const FRESH_TICKS: u64 = 60;
 
 /// How direction and ownership of a packet are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +88,7 @@ struct View<'a> {
     enforcing: bool,
     ipv6_mask: u128,
     hash_key: [u64; 2],
+    moment: Moment,
 }
 
 /// The packet path of one worker.
@@ -89,6 +96,9 @@ pub struct Pipeline {
     worker: usize,
     mode: Mode,
     tick: u64,
+    generation: u64,
+    /// The tick in which the generation began.
+    turned_tick: u64,
     incarnation: u64,
     work: [Work; BURST],
 }
@@ -97,7 +107,15 @@ impl Pipeline {
     /// For the worker of this number. `facts` must be the file it will be called with.
     pub fn new(worker: usize, mode: Mode, facts: &Facts) -> Pipeline {
         let incarnation = facts.header().incarnation.load(Relaxed);
-        Pipeline { worker, mode, tick: 0, incarnation, work: [Work::default(); BURST] }
+        Pipeline {
+            worker,
+            mode,
+            tick: 0,
+            generation: 0,
+            turned_tick: 0,
+            incarnation,
+            work: [Work::default(); BURST],
+        }
     }
 
     /// Takes note of what control has published. Called before every burst, and when there was nothing to receive:
@@ -118,6 +136,12 @@ impl Pipeline {
         if tick != self.tick {
             self.tick = tick;
             facts.turn_to_tick(self.worker, tick);
+        }
+        let generation = policy.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.turned_tick = self.tick;
+            facts.turn_to_generation(self.worker, generation);
         }
     }
 
@@ -147,6 +171,14 @@ impl Pipeline {
                 enforcing: !bypass,
                 ipv6_mask: policy.ipv6_host_mask(),
                 hash_key: policy.hash_key(),
+                moment: Moment {
+                    epoch: policy.epoch(),
+                    generation: self.generation,
+                    tick: self.tick,
+                    hash_key: policy.hash_key(),
+                    limits: policy.watch_limits(self.worker),
+                    fresh_generation: self.tick.wrapping_sub(self.turned_tick) < FRESH_TICKS,
+                },
             }
         });
         let mut tally = [Tally::default(), Tally::default()];
@@ -156,20 +188,16 @@ impl Pipeline {
             *w = Work { parsed: parse(f.bytes, f.length), side: Some(f.side), ..Work::default() };
             if let Some(v) = &view {
                 self.mode.start(v, facts, w);
+                if w.parsed.class == Class::Ipv4 {
+                    v.prefetch(&out, w);
+                }
             }
         }
         if let Some(v) = &view {
             for w in work.iter_mut() {
                 if w.parsed.class == Class::Ipv6 {
                     self.mode.locate_v6(v, facts, w);
-                }
-                for (host, dir) in [(w.source, Dir::Out), (w.destination, Dir::In)] {
-                    if let Some(host) = host {
-                        v.flags.prefetch(host);
-                        if let Some(line) = out.line(host, dir) {
-                            prefetch(line);
-                        }
-                    }
+                    v.prefetch(&out, w);
                 }
             }
         }
@@ -284,11 +312,12 @@ impl Mode {
     ) -> Verdict {
         let as_source = self == Mode::Mirror || side == Side::Inside;
         let as_destination = self == Mode::Mirror || side == Side::Outside;
+        let (source, destination) = (w.parsed.source, w.parsed.destination);
         let mut verdict = Verdict::Forward;
 
         if as_source {
-            let bits = v.bits(w.source, w.source_unslotted, w, w.parsed.source);
-            if bits.has(HostFlags::LOCK_OUT) && v.locked(bits, w, w.parsed.source, w.parsed.destination) {
+            let bits = v.bits(w.source, w.source_unslotted, w, source);
+            if bits.has(HostFlags::LOCK_OUT) && v.locked(bits, w, source, destination) {
                 verdict = Verdict::DropLockedOut;
             }
         } else if w.source.is_some() || w.source_unslotted {
@@ -301,8 +330,8 @@ impl Mode {
             }
         }
         if as_destination && !verdict.is_drop() {
-            let bits = v.bits(w.destination, w.destination_unslotted, w, w.parsed.destination);
-            if bits.has(HostFlags::LOCK_IN) && v.locked(bits, w, w.parsed.destination, w.parsed.source) {
+            let bits = v.bits(w.destination, w.destination_unslotted, w, destination);
+            if bits.has(HostFlags::LOCK_IN) && v.locked(bits, w, destination, source) {
                 verdict = Verdict::DropLockedIn;
             }
         }
@@ -317,32 +346,151 @@ impl Mode {
         t.no_slot += u64::from(own.1);
         t.foreign += u64::from(!own.0 && !own.1);
         if as_source && let Some(host) = w.source {
-            account(out, touched, host, Dir::Out, w, f, verdict);
+            v.account(
+                out,
+                touched,
+                End { host, dir: Dir::Out, local: source, remote: destination },
+                w,
+                f,
+                verdict,
+            );
         }
         if as_destination && let Some(host) = w.destination {
-            account(out, touched, host, Dir::In, w, f, verdict);
+            v.account(
+                out,
+                touched,
+                End { host, dir: Dir::In, local: destination, remote: source },
+                w,
+                f,
+                verdict,
+            );
         }
         verdict
     }
 }
 
-#[inline(always)]
-fn account(
-    out: &WorkerFacts<'_>,
-    touched: &Touched<'_>,
+/// One end of a packet: a host of ours, and the other one's address.
+#[derive(Clone, Copy)]
+struct End {
     host: HostId,
     dir: Dir,
-    w: &Work,
-    f: &Frame<'_>,
-    verdict: Verdict,
-) {
-    if let Some(line) = out.line(host, dir) {
-        out.count(line, f.length, w.parsed.traits, verdict.is_drop());
-        out.mark(touched, host);
-    }
+    local: u128,
+    remote: u128,
 }
 
 impl View<'_> {
+    /// Asks the cache for what will be touched of a packet's hosts.
+    #[inline(always)]
+    fn prefetch(&self, out: &WorkerFacts<'_>, w: &Work) {
+        let traits = w.parsed.traits;
+        for (host, dir, bit, map) in [
+            (w.source, Dir::Out, Traits::CONTACT, Map::Contacted),
+            (w.destination, Dir::In, Traits::PEER, Map::Answered),
+        ] {
+            if let Some(host) = host {
+                self.flags.prefetch(host);
+                if let Some(line) = out.line(host, dir) {
+                    prefetch(line);
+                }
+                if traits.has(bit) {
+                    out.prefetch_fanout(host, self.moment.epoch, map);
+                }
+            }
+        }
+    }
+
+    /// Counts a packet for a host: its line, its fan-out, and its flow where it is watched.
+    #[inline(always)]
+    fn account(
+        &self,
+        out: &WorkerFacts<'_>,
+        touched: &Touched<'_>,
+        e: End,
+        w: &Work,
+        f: &Frame<'_>,
+        verdict: Verdict,
+    ) {
+        let Some(line) = out.line(e.host, e.dir) else { return };
+        let mut traits = w.parsed.traits;
+        let epoch = self.moment.epoch;
+        let watched = self.flags_hold && self.flags.get(e.host).has(HostFlags::WATCH);
+        match e.dir {
+            Dir::Out => {
+                let opens = traits.has(Traits::CONTACT);
+                if opens || watched {
+                    let hash = keyed_hash(e.remote, self.hash_key);
+                    // Who came first is asked before this packet itself changes the answer.
+                    if watched {
+                        self.watch(out, e, w, f, verdict, hash);
+                    }
+                    if opens && contact(out, epoch, self.hash_key, e.host, &w.parsed, f, hash) {
+                        traits.0 |= Traits::OPENS;
+                        if !watched && self.flags_hold {
+                            first_contact(
+                                out,
+                                &self.moment,
+                                &self.seen(e, w, f, verdict, hash, WatchSlot(0)),
+                            );
+                        }
+                    }
+                }
+            }
+            Dir::In => {
+                const TELLS: u16 = Traits::PEER | Traits::REACTION_TCP | Traits::REACTION_ICMP;
+                if traits.has(TELLS) || watched {
+                    let hash = keyed_hash(e.remote, self.hash_key);
+                    if watched {
+                        self.watch(out, e, w, f, verdict, hash);
+                    } else {
+                        let (now, before) = out.early(e.host, self.moment.generation);
+                        if now || (before && self.moment.fresh_generation) {
+                            early_answer(out, &self.moment, &self.seen(e, w, f, verdict, hash, WatchSlot(0)));
+                        }
+                    }
+                    if traits.has(Traits::PEER) {
+                        out.touch_fanout(e.host, epoch, Map::Answered, hash);
+                    }
+                }
+            }
+        }
+        out.count(line, f.length, traits, verdict.is_drop());
+        out.mark(touched, e.host);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn watch(&self, out: &WorkerFacts<'_>, e: End, w: &Work, f: &Frame<'_>, verdict: Verdict, hash: u64) {
+        let slot = self.policy.watch_slot(e.host);
+        if slot.0 == 0 {
+            return;
+        }
+        observe(out, &self.moment, &self.seen(e, w, f, verdict, hash, slot));
+    }
+
+    #[inline(always)]
+    fn seen<'p>(
+        &self,
+        e: End,
+        w: &'p Work,
+        f: &'p Frame<'p>,
+        verdict: Verdict,
+        hash: u64,
+        slot: WatchSlot,
+    ) -> Seen<'p> {
+        let v6 = w.parsed.class == Class::Ipv6;
+        Seen {
+            host: e.host,
+            slot,
+            dir: e.dir,
+            parsed: &w.parsed,
+            frame: f,
+            remote_hash: hash,
+            local: as_u128(v6, e.local),
+            remote: as_u128(v6, e.remote),
+            dropped: verdict.is_drop(),
+        }
+    }
+
     /// Lock bits of a host. Flags are one load; they are looked up by address where they cannot be trusted yet.
     #[inline(always)]
     fn bits(&self, host: Option<HostId>, unslotted: bool, w: &Work, address: u128) -> HostFlags {

@@ -1,8 +1,9 @@
-//! The packet path: parse → locate → enforce → account. It knows no DPDK and no clock, allocates nothing, and cannot
+//! The packet path: parse → locate → enforce → account → observe. It knows no DPDK and no clock, allocates nothing, and cannot
 //! fail: every frame gets a verdict. The dataplane feeds it from NIC queues, replay from a capture.
 #![forbid(unsafe_code)]
 
 mod burst;
+mod observe;
 pub mod parse;
 
 pub use burst::{Mode, Pipeline};
@@ -20,10 +21,12 @@ pub struct Frame<'a> {
     pub length: u32,
     /// The port it entered on. Found from the addresses in [`Mode::Mirror`].
     pub side: Side,
+    /// When it was received, on the worker's clock (see [`region::facts::Clock`]).
+    pub time: u64,
 }
 
 impl Default for Frame<'_> {
     fn default() -> Self {
-        Frame { bytes: &[], length: 0, side: Side::Outside }
+        Frame { bytes: &[], length: 0, side: Side::Outside, time: 0 }
     }
 }

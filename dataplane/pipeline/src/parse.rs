@@ -17,10 +17,11 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const ICMPV6: u8 = 58;
+const NONE: u8 = 59;
 
 /// What a frame's headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +36,26 @@ pub struct Parsed {
     pub traits: Traits,
     /// Whether it carried VLAN tags.
     pub tagged: bool,
+    /// IP protocol number, behind IPv6 extension headers; 59 where there is none.
+    pub protocol: u8,
+    /// Where the transport header begins, in bytes from the frame's beginning; 0 in a fragment that is not the first.
+    pub transport: u16,
+    /// Where the packet ends: padding behind it is no part of it.
+    pub end: u16,
 }
 
 impl Parsed {
     const fn other(class: Class, tagged: bool) -> Parsed {
-        Parsed { source: 0, destination: 0, class, traits: Traits(0), tagged }
+        Parsed {
+            source: 0,
+            destination: 0,
+            class,
+            traits: Traits(0),
+            tagged,
+            protocol: NONE,
+            transport: 0,
+            end: 0,
+        }
     }
 }
 
@@ -76,8 +92,8 @@ pub fn parse(bytes: &[u8], length: u32) -> Parsed {
     }
     let small = if length <= SMALL_FRAME_BYTES { Traits::SMALL } else { 0 };
     match ethertype {
-        ETHERTYPE_IPV4 => ipv4(rest, small, tagged),
-        ETHERTYPE_IPV6 => ipv6(rest, small, tagged),
+        ETHERTYPE_IPV4 => ipv4(rest, bytes.len() - rest.len(), small, tagged),
+        ETHERTYPE_IPV6 => ipv6(rest, bytes.len() - rest.len(), small, tagged),
         ETHERTYPE_ARP => Parsed::other(Class::Arp, tagged),
         _ => Parsed::other(Class::NonIp, tagged),
     }
@@ -89,7 +105,7 @@ fn is_tag(ethertype: u16) -> bool {
 }
 
 #[inline(always)]
-fn ipv4(ip: &[u8], small: u16, tagged: bool) -> Parsed {
+fn ipv4(ip: &[u8], at: usize, small: u16, tagged: bool) -> Parsed {
     let Some((h, _)) = ip.split_first_chunk::<20>() else {
         return Parsed::other(Class::Malformed, tagged);
     };
@@ -102,8 +118,8 @@ fn ipv4(ip: &[u8], small: u16, tagged: bool) -> Parsed {
     let more = fragment & 0x2000 != 0;
     let offset = fragment & 0x1fff;
     // Padding behind the packet is no part of it; a total length beyond the frame is a cut capture.
-    let payload = &ip[header..total.min(ip.len())];
-    let mut traits = small | transport(h[9], ICMP, offset == 0, payload);
+    let end = total.min(ip.len());
+    let mut traits = small | transport(h[9], ICMP, offset == 0, &ip[header..end]);
     if more || offset != 0 {
         traits |= Traits::FRAGMENT;
     }
@@ -113,11 +129,20 @@ fn ipv4(ip: &[u8], small: u16, tagged: bool) -> Parsed {
         class: Class::Ipv4,
         traits: Traits(traits),
         tagged,
+        protocol: h[9],
+        transport: if offset == 0 { place(at + header) } else { 0 },
+        end: place(at + end),
     }
 }
 
+/// An offset in a frame; no frame is longer than a `u16` says.
 #[inline(always)]
-fn ipv6(ip: &[u8], small: u16, tagged: bool) -> Parsed {
+fn place(at: usize) -> u16 {
+    u16::try_from(at).unwrap_or(0)
+}
+
+#[inline(always)]
+fn ipv6(ip: &[u8], at: usize, small: u16, tagged: bool) -> Parsed {
     let Some((h, mut rest)) = ip.split_first_chunk::<40>() else {
         return Parsed::other(Class::Malformed, tagged);
     };
@@ -129,6 +154,7 @@ fn ipv6(ip: &[u8], small: u16, tagged: bool) -> Parsed {
     if payload < rest.len() && (payload != 0 || h[6] != 0) {
         rest = &rest[..payload];
     }
+    let end = 40 + rest.len();
     let (protocol, first, traits, rest) = extension_headers(h[6], rest);
     let (source, destination) = {
         let mut s = [0; 16];
@@ -138,7 +164,16 @@ fn ipv6(ip: &[u8], small: u16, tagged: bool) -> Parsed {
         (u128::from_be_bytes(s), u128::from_be_bytes(d))
     };
     let traits = small | traits | transport(protocol, ICMPV6, first, rest);
-    Parsed { source, destination, class: Class::Ipv6, traits: Traits(traits), tagged }
+    Parsed {
+        source,
+        destination,
+        class: Class::Ipv6,
+        traits: Traits(traits),
+        tagged,
+        protocol,
+        transport: if first { place(at + end - rest.len()) } else { 0 },
+        end: place(at + end),
+    }
 }
 
 /// Walks hop-by-hop options (0), routing (43), fragment (44), authentication (51), destination options (60), mobility
@@ -146,7 +181,6 @@ fn ipv6(ip: &[u8], small: u16, tagged: bool) -> Parsed {
 /// fragments), traits, and what follows. A chain that is cut or too long ends in protocol 59 (no next header).
 #[inline(always)]
 fn extension_headers(mut next: u8, mut rest: &[u8]) -> (u8, bool, u16, &[u8]) {
-    const NONE: u8 = 59;
     let mut traits = 0;
     for _ in 0..=EXTENSION_HEADERS_MAX {
         let length = match next {
@@ -184,45 +218,79 @@ fn extension_headers(mut next: u8, mut rest: &[u8]) -> (u8, bool, u16, &[u8]) {
 /// Traits of the transport header; `first` says whether it is here.
 #[inline(always)]
 fn transport(protocol: u8, icmp: u8, first: bool, payload: &[u8]) -> u16 {
+    const BOTH: u16 = Traits::CONTACT | Traits::PEER;
     match protocol {
         TCP => {
-            let flags = if first { payload.get(13).copied().unwrap_or(0) } else { 0 };
-            Traits::TCP | tcp(flags)
+            let flags = if first { payload.get(13) } else { None };
+            Traits::TCP | flags.map_or(0, |f| tcp(*f))
         }
-        UDP => Traits::UDP,
+        UDP => Traits::UDP | if first { BOTH } else { 0 },
         p if p == icmp => {
             let kind = if first { payload.first().copied() } else { None };
-            Traits::ICMP | if kind.is_some_and(|k| answers(icmp, k)) { Traits::REACTION_ICMP } else { 0 }
+            Traits::ICMP
+                | match kind {
+                    Some(k) if answers(icmp, k) => {
+                        Traits::REACTION_ICMP | if is_error(icmp, k) { 0 } else { Traits::PEER }
+                    }
+                    Some(k) if asks(icmp, k) => BOTH,
+                    _ => 0,
+                }
         }
-        _ => 0,
+        NONE => 0,
+        _ => {
+            if first {
+                BOTH
+            } else {
+                0
+            }
+        }
     }
 }
 
+/// FIN.
+pub(crate) const FIN: u8 = 0x01;
+/// SYN.
+pub(crate) const SYN: u8 = 0x02;
+/// RST.
+pub(crate) const RST: u8 = 0x04;
+/// PSH.
+pub(crate) const PSH: u8 = 0x08;
+/// ACK.
+pub(crate) const ACK: u8 = 0x10;
+/// URG.
+pub(crate) const URG: u8 = 0x20;
+
 #[inline(always)]
 fn tcp(flags: u8) -> u16 {
-    const SYN: u8 = 0x02;
-    const RST: u8 = 0x04;
-    const ACK: u8 = 0x10;
-    let mut traits = 0;
-    if flags & (SYN | RST) != 0 {
-        match flags & (SYN | ACK) {
-            SYN => traits |= Traits::SYN,
-            0x12 => traits |= Traits::SYN_ACK | Traits::REACTION_TCP,
-            _ => {}
-        }
-        if flags & RST != 0 {
-            traits |= Traits::REACTION_TCP;
-        }
+    const SYN_ACK: u8 = SYN | ACK;
+    match flags & (SYN | RST | ACK) {
+        ACK => 0,
+        SYN => Traits::SYN | Traits::CONTACT | Traits::PEER,
+        SYN_ACK => Traits::SYN_ACK | Traits::REACTION_TCP | Traits::PEER,
+        // No stack sends a segment like this: FIN, NULL and XMAS scans do.
+        0 => Traits::CONTACT,
+        rst => Traits::REACTION_TCP | if rst & (SYN | ACK) == SYN { Traits::SYN } else { 0 },
     }
-    traits
 }
 
 /// ICMP messages that only answer: errors and replies (RFC 792, RFC 950; RFC 4443 for version 6).
 #[inline(always)]
-fn answers(icmp: u8, kind: u8) -> bool {
+pub(crate) fn answers(icmp: u8, kind: u8) -> bool {
     if icmp == ICMP {
         matches!(kind, 0 | 3 | 4 | 11 | 12 | 14 | 16 | 18)
     } else {
         matches!(kind, 1..=4 | 129)
     }
+}
+
+/// ICMP messages that report an error of a packet, and quote it.
+#[inline(always)]
+pub(crate) fn is_error(icmp: u8, kind: u8) -> bool {
+    if icmp == ICMP { matches!(kind, 3 | 4 | 11 | 12) } else { matches!(kind, 1..=4) }
+}
+
+/// ICMP messages that ask: echo, timestamp, information, address mask (RFC 792, RFC 950); echo in version 6.
+#[inline(always)]
+pub(crate) fn asks(icmp: u8, kind: u8) -> bool {
+    if icmp == ICMP { matches!(kind, 8 | 13 | 15 | 17) } else { kind == 128 }
 }

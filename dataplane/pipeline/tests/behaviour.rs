@@ -37,7 +37,12 @@ impl Bench {
         let length = u32::try_from(bytes.len()).unwrap();
         let mut verdicts = [Verdict::DropTxFull];
         self.pipeline.poll(&self.facts, Some(&self.policy));
-        self.pipeline.run(&self.facts, Some(&self.policy), &[Frame { bytes, length, side }], &mut verdicts);
+        self.pipeline.run(
+            &self.facts,
+            Some(&self.policy),
+            &[Frame { bytes, length, side, time: 0 }],
+            &mut verdicts,
+        );
         verdicts[0]
     }
 
@@ -304,7 +309,7 @@ fn without_policy_everything_is_forwarded_and_counted() {
     let frame = out_tcp(2);
     let mut verdicts = [Verdict::DropTxFull];
     b.pipeline.poll(&b.facts, None);
-    let frames = [Frame { bytes: &frame, length: 54, side: Side::Inside }];
+    let frames = [Frame { bytes: &frame, length: 54, side: Side::Inside, time: 0 }];
     b.pipeline.run(&b.facts, None, &frames, &mut verdicts);
     assert_eq!(verdicts, [Verdict::Forward]);
     assert_eq!(b.class(Side::Inside, Class::Ipv4), 1);

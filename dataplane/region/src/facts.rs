@@ -2,11 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{
-    AtomicU64,
+    AtomicU8, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
 use crate::addressing::NETWORKS_V6_MAX;
+use crate::fanout::{Fanout, FanoutMap, MAPS, Map, index};
+use crate::flows::{
+    BUCKETS, EVIDENCE_MAX, EvidenceRecord, EvidenceRing, FLOWS_MAX, FlowRow, FlowTable, WATCHED_MAX,
+    WatchCell,
+};
 use crate::host::{Dir, HostId, HostLine, LineTotals, Traits};
 use crate::layout::{Capacities, PORTS_MAX, Planner, Section, WORKERS_MAX};
 use crate::map::{Mapping, PageKind, RegionError, WriterLock, shared_struct};
@@ -41,6 +46,10 @@ shared_struct! {
         pub ports: AtomicU64,
         /// Requests for IPv6 hosts that housekeeping has answered, counted as control counts them.
         pub v6_requests_done: AtomicU64,
+        /// Raised before and after the clock below is written: a reader that finds it odd, or changed, reads again.
+        clock_sequence: AtomicU64,
+        /// A worker's clock, CLOCK_MONOTONIC and nanoseconds since 1970, at one moment of the latest round.
+        clock: [AtomicU64; 3],
         /// Hosts inserted for each IPv6 network, by [`crate::addressing::NetworkV6::slot`]; written by workers and housekeeping.
         v6_used: [AtomicU64; NETWORKS_V6_MAX],
     }
@@ -131,7 +140,9 @@ shared_struct! {
         pub enforcing: AtomicU64,
         /// Core number plus 1.
         pub core: AtomicU64,
-        spare: [AtomicU64; 7],
+        /// The watch generation into whose tables this worker writes.
+        pub seen_generation: AtomicU64,
+        spare: [AtomicU64; 6],
         /// By [`Side`].
         pub sides: [SideCounters; 2],
     }
@@ -156,6 +167,14 @@ struct Layout {
     touched_words: Section,
     touched_summary: Section,
     slots_v6: Section,
+    fanout: Section,
+    flow_rows: Section,
+    flow_buckets: Section,
+    flow_lens: Section,
+    early: Section,
+    watch_cells: Section,
+    evidence: Section,
+    evidence_heads: Section,
     size: usize,
     hash: u64,
 }
@@ -173,6 +192,15 @@ impl Layout {
         let touched_words = p.table::<AtomicU64>(workers * 2 * words.next_multiple_of(8));
         let touched_summary = p.table::<AtomicU64>(workers * 2 * summary.next_multiple_of(8));
         let slots_v6 = p.table::<SlotV6>(capacities.hosts_v6 as usize);
+        let fanout = p.table::<FanoutMap>(workers * hosts * MAPS);
+        let flow_rows = p.table::<FlowRow>(workers * 2 * FLOWS_MAX);
+        let flow_buckets = p.table::<AtomicU64>(workers * 2 * BUCKETS);
+        // A line for each, so that no line has two writers.
+        let flow_lens = p.table::<[AtomicU64; 8]>(workers * 2);
+        let early = p.table::<AtomicU8>(workers * hosts.next_multiple_of(64));
+        let watch_cells = p.table::<WatchCell>(workers * WATCHED_MAX);
+        let evidence = p.table::<EvidenceRecord>(workers * EVIDENCE_MAX);
+        let evidence_heads = p.table::<[AtomicU64; 8]>(workers);
         let (size, hash) = p.finish();
         Layout {
             capacities,
@@ -182,6 +210,14 @@ impl Layout {
             touched_words,
             touched_summary,
             slots_v6,
+            fanout,
+            flow_rows,
+            flow_buckets,
+            flow_lens,
+            early,
+            watch_cells,
+            evidence,
+            evidence_heads,
             size,
             hash,
         }
@@ -349,7 +385,116 @@ impl Facts {
 
     /// What one worker writes, with everything resolved that stays the same.
     pub fn writer_for(&self, worker: usize) -> WorkerFacts<'_> {
-        WorkerFacts { lines: self.lines(worker), facts: self, worker }
+        let n = (self.layout.capacities.hosts() as usize).next_multiple_of(64);
+        let early: &[AtomicU8] = self.map.table(self.layout.early);
+        WorkerFacts {
+            lines: self.lines(worker),
+            fanout: self.fanout_maps(worker),
+            early: early.get(worker * n..(worker + 1) * n).unwrap_or(&[]),
+            facts: self,
+            worker,
+        }
+    }
+
+    // ---- what hosts contact ----
+
+    fn fanout_maps(&self, worker: usize) -> &[FanoutMap] {
+        let n = self.layout.capacities.hosts() as usize * MAPS;
+        self.map.table::<FanoutMap>(self.layout.fanout).get(worker * n..(worker + 1) * n).unwrap_or(&[])
+    }
+
+    /// A host's maps of `epoch` and the one before, merged over workers.
+    pub fn fanout(&self, host: HostId, epoch: u32) -> Fanout {
+        let mut f = Fanout::default();
+        let workers = self.layout.capacities.workers as usize;
+        for maps in (0..workers).map(|w| self.fanout_maps(w)) {
+            for e in [epoch, epoch.wrapping_sub(1)] {
+                let sets = [
+                    (Map::Contacted, &mut f.contacted),
+                    (Map::Answered, &mut f.answered),
+                    (Map::Ports, &mut f.ports),
+                ];
+                for (map, bits) in sets {
+                    if let Some(m) = maps.get(index(host.index(), e, map)) {
+                        m.add_to(e, bits);
+                    }
+                }
+            }
+        }
+        f
+    }
+
+    // ---- watched hosts ----
+
+    /// The flow table of a worker for a generation's parity.
+    #[inline]
+    pub fn flows(&self, worker: usize, generation: u64) -> FlowTable<'_> {
+        let i = worker * 2 + usize::from(generation % 2 == 1);
+        let rows: &[FlowRow] = self.map.table(self.layout.flow_rows);
+        let buckets: &[AtomicU64] = self.map.table(self.layout.flow_buckets);
+        let lens: &[[AtomicU64; 8]] = self.map.table(self.layout.flow_lens);
+        FlowTable {
+            rows: rows.get(i * FLOWS_MAX..(i + 1) * FLOWS_MAX).unwrap_or(&[]),
+            buckets: buckets.get(i * BUCKETS..(i + 1) * BUCKETS).unwrap_or(&[]),
+            len: &lens[i.min(lens.len() - 1)][0],
+            cells: self.watch_cells(worker),
+            generation,
+        }
+    }
+
+    /// What is counted of each watched host beside its rows, by slot.
+    #[inline]
+    pub fn watch_cells(&self, worker: usize) -> &[WatchCell] {
+        let all: &[WatchCell] = self.map.table(self.layout.watch_cells);
+        all.get(worker * WATCHED_MAX..(worker + 1) * WATCHED_MAX).unwrap_or(&[])
+    }
+
+    /// The evidence ring of a worker.
+    #[inline]
+    pub fn evidence(&self, worker: usize) -> EvidenceRing<'_> {
+        let records: &[EvidenceRecord] = self.map.table(self.layout.evidence);
+        let heads: &[[AtomicU64; 8]] = self.map.table(self.layout.evidence_heads);
+        EvidenceRing {
+            records: records.get(worker * EVIDENCE_MAX..(worker + 1) * EVIDENCE_MAX).unwrap_or(&[]),
+            head: &heads[worker.min(heads.len() - 1)][0],
+            cells: self.watch_cells(worker),
+        }
+    }
+
+    /// Turns a worker to a new watch generation. Only the worker itself calls this.
+    pub fn turn_to_generation(&self, worker: usize, generation: u64) {
+        if let Some(w) = self.workers().get(worker) {
+            self.flows(worker, generation).clear();
+            w.seen_generation.store(generation, Release);
+        }
+    }
+
+    /// Says how a worker's clock, CLOCK_MONOTONIC and the time since 1970 stand to each other at this moment. Only
+    /// housekeeping calls this, and replay.
+    pub fn set_clock(&self, ticks: u64, mono_ns: u64, unix_ns: u64) {
+        let h = self.header();
+        let sequence = h.clock_sequence.load(Relaxed);
+        h.clock_sequence.store(sequence.wrapping_add(1), Relaxed);
+        std::sync::atomic::fence(Release);
+        for (c, v) in h.clock.iter().zip([ticks, mono_ns, unix_ns]) {
+            c.store(v, Relaxed);
+        }
+        h.clock_sequence.store(sequence.wrapping_add(2), Release);
+    }
+
+    /// How the clocks stand to each other.
+    pub fn clock(&self) -> Clock {
+        let h = self.header();
+        // A torn reading costs a wrong time, never a wait: housekeeping writes ten times a second.
+        for _ in 0..8 {
+            let before = h.clock_sequence.load(Acquire);
+            let [ticks, mono_ns, unix_ns] = [0, 1, 2].map(|i: usize| h.clock[i].load(Relaxed));
+            std::sync::atomic::fence(Acquire);
+            if before.is_multiple_of(2) && h.clock_sequence.load(Relaxed) == before {
+                return Clock { hz: h.tsc_hz.load(Relaxed).max(1), ticks, mono_ns, unix_ns };
+            }
+        }
+        Clock { hz: 1_000_000_000, ticks: 0, mono_ns: 0, unix_ns: 0 }
     }
 
     // ---- IPv6 hosts ----
@@ -466,10 +611,44 @@ pub fn keyed_hash(key: u128, hash_key: [u64; 2]) -> u64 {
     fold(fold(hi ^ hash_key[0], lo ^ hash_key[1] ^ 0x9e37_79b9_7f4a_7c15) ^ hash_key[1], hash_key[0] | 1)
 }
 
+/// Workers' clock beside the system's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Ticks a second.
+    pub hz: u64,
+    /// Ticks at the moment of the others.
+    pub ticks: u64,
+    /// CLOCK_MONOTONIC.
+    pub mono_ns: u64,
+    /// Since 1970.
+    pub unix_ns: u64,
+}
+
+impl Clock {
+    /// Nanoseconds from the moment of this reading to `ticks`; negative before it.
+    pub fn since_ns(&self, ticks: u64) -> i64 {
+        let d = i128::from(ticks.wrapping_sub(self.ticks).cast_signed());
+        i64::try_from(d * 1_000_000_000 / i128::from(self.hz)).unwrap_or(0)
+    }
+
+    /// CLOCK_MONOTONIC at `ticks`.
+    pub fn mono_ns(&self, ticks: u64) -> u64 {
+        self.mono_ns.saturating_add_signed(self.since_ns(ticks))
+    }
+
+    /// Nanoseconds since 1970 at `ticks`.
+    pub fn unix_ns(&self, ticks: u64) -> u64 {
+        self.unix_ns.saturating_add_signed(self.since_ns(ticks))
+    }
+}
+
 /// The part of facts that one worker writes.
 #[derive(Clone, Copy)]
 pub struct WorkerFacts<'a> {
     lines: &'a [HostLine],
+    fanout: &'a [FanoutMap],
+    /// For each host the generation of its latest row of a first contact.
+    early: &'a [AtomicU8],
     /// The whole file, for IPv6 hosts and counters.
     pub facts: &'a Facts,
     /// Which worker.
@@ -489,6 +668,43 @@ impl<'a> WorkerFacts<'a> {
         line.count(bytes, traits, dropped);
     }
 
+    /// Asks the cache for a map of a host.
+    #[inline(always)]
+    pub fn prefetch_fanout(&self, host: HostId, epoch: u32, map: Map) {
+        if let Some(m) = self.fanout.get(index(host.index(), epoch, map)) {
+            crate::map::prefetch(m);
+        }
+    }
+
+    /// Notes that a host that is not watched has a row of a first contact in this generation.
+    #[inline(always)]
+    pub fn set_early(&self, host: HostId, generation: u64) {
+        if let Some(e) = self.early.get(host.index()) {
+            e.store(early_tag(generation), Relaxed);
+        }
+    }
+
+    /// Whether a host has rows of first contacts: in this generation, in the one before.
+    #[inline(always)]
+    pub fn early(&self, host: HostId, generation: u64) -> (bool, bool) {
+        let tag = self.early.get(host.index()).map_or(0, |e| e.load(Relaxed));
+        (tag == early_tag(generation), tag == early_tag(generation.wrapping_sub(1)))
+    }
+
+    /// Sets a bit in a map of a host. True when it is new in this epoch.
+    #[inline(always)]
+    pub fn touch_fanout(&self, host: HostId, epoch: u32, map: Map, hash: u64) -> bool {
+        self.fanout.get(index(host.index(), epoch, map)).is_some_and(|m| m.touch(epoch, hash))
+    }
+
+    /// Whether an external answered the host, or came first, in this epoch or the one before.
+    #[inline(always)]
+    pub fn is_peer(&self, host: HostId, epoch: u32, hash: u64) -> bool {
+        [epoch, epoch.wrapping_sub(1)]
+            .into_iter()
+            .any(|e| self.fanout.get(index(host.index(), e, Map::Answered)).is_some_and(|m| m.has(e, hash)))
+    }
+
     /// Marks a host as touched in this tick's bitmap.
     #[inline(always)]
     pub fn mark(&self, touched: &Touched<'_>, host: HostId) {
@@ -500,6 +716,13 @@ impl<'a> WorkerFacts<'a> {
     pub fn counters(&self) -> Option<&'a WorkerCounters> {
         self.facts.workers().get(self.worker)
     }
+}
+
+/// A generation in a byte; never 0.
+#[inline(always)]
+fn early_tag(generation: u64) -> u8 {
+    let tag = (generation % 255) as u8;
+    tag + 1
 }
 
 /// Adds to a counter that has one writer: compiles to a plain addition.

@@ -102,7 +102,14 @@ impl Traits {
     pub const REACTION_ICMP: u16 = 1 << 7;
     /// A frame of at most [`SMALL_FRAME_BYTES`].
     pub const SMALL: u16 = 1 << 8;
-    const RARE: u16 = Self::SYN | Self::FRAGMENT | Self::SYN_ACK | Self::REACTION_TCP | Self::REACTION_ICMP;
+    /// May open a contact, as the source sees it: TCP with SYN, or without any flag that answers; UDP; ICMP that asks.
+    pub const CONTACT: u16 = 1 << 9;
+    /// Answers or comes first, as the destination sees it: SYN, SYN-ACK, UDP, ICMP that asks or replies.
+    pub const PEER: u16 = 1 << 10;
+    /// A contact that is new in this epoch of the fan-out maps.
+    pub const OPENS: u16 = 1 << 11;
+    const RARE: u16 =
+        Self::OPENS | Self::SYN | Self::FRAGMENT | Self::SYN_ACK | Self::REACTION_TCP | Self::REACTION_ICMP;
 
     /// Whether any bit of `bits` is set.
     #[inline]
@@ -134,7 +141,7 @@ shared_struct! {
         reactions_tcp: AtomicU32,
         reactions_icmp: AtomicU32,
         small: AtomicU32,
-        spare: AtomicU32,
+        opens: AtomicU32,
     }
 }
 const _: () = assert!(size_of::<HostLine>() == 64 && align_of::<HostLine>() == 64);
@@ -167,6 +174,7 @@ impl HostLine {
             add32(&self.syn_ack, u32::from(traits.has(Traits::SYN_ACK)));
             add32(&self.reactions_tcp, u32::from(traits.has(Traits::REACTION_TCP)));
             add32(&self.reactions_icmp, u32::from(traits.has(Traits::REACTION_ICMP)));
+            add32(&self.opens, u32::from(traits.has(Traits::OPENS)));
         }
         if dropped {
             add64(&self.dropped, 1);
@@ -189,6 +197,7 @@ impl HostLine {
             reactions_tcp: self.reactions_tcp.load(Relaxed),
             reactions_icmp: self.reactions_icmp.load(Relaxed),
             small: self.small.load(Relaxed),
+            opens: self.opens.load(Relaxed),
         }
     }
 
@@ -206,6 +215,7 @@ impl HostLine {
         self.reactions_tcp.store(t.reactions_tcp, Relaxed);
         self.reactions_icmp.store(t.reactions_icmp, Relaxed);
         self.small.store(t.small, Relaxed);
+        self.opens.store(t.opens, Relaxed);
     }
 }
 
@@ -236,6 +246,8 @@ pub struct LineTotals {
     pub reactions_icmp: u32,
     /// Frames of at most 128 bytes.
     pub small: u32,
+    /// First contacts: new ones in an epoch of the fan-out maps.
+    pub opens: u32,
 }
 
 macro_rules! each_counter {
@@ -253,6 +265,7 @@ macro_rules! each_counter {
             reactions_tcp: $a.reactions_tcp.$op($b.reactions_tcp),
             reactions_icmp: $a.reactions_icmp.$op($b.reactions_icmp),
             small: $a.small.$op($b.small),
+            opens: $a.opens.$op($b.opens),
         }
     };
 }

@@ -2,8 +2,8 @@
 //!
 //! | file | writer | readers | holds |
 //! |---|---|---|---|
-//! | `facts` | `cordon-dataplane` | `cordond`, `cordon` | counters, host lines, touched bits, IPv6 hosts, ports |
-//! | `policy` | `cordond` | `cordon-dataplane` | addressing, lock list, host flags, exceptions, ticks |
+//! | `facts` | `cordon-dataplane` | `cordond`, `cordon` | counters, host lines, touched bits, IPv6 hosts, ports, fan-out maps, watched flows, evidence |
+//! | `policy` | `cordond` | `cordon-dataplane` | addressing, lock list, host flags, exceptions, ticks, watched hosts |
 //!
 //! Everything in them is an atomic: a reader sees old or new values, never undefined behaviour. A reader maps its
 //! file read-only and bounds every index it reads, so a scribbled file gives wrong numbers and never a crash.
@@ -12,6 +12,8 @@
 pub mod addr;
 pub mod addressing;
 pub mod facts;
+pub mod fanout;
+pub mod flows;
 pub mod host;
 pub mod layout;
 pub mod locks;
@@ -22,6 +24,8 @@ pub mod verdict;
 
 pub use addr::Addr;
 pub use facts::{Facts, WorkerCounters};
+pub use fanout::Fanout;
+pub use flows::WatchSlot;
 pub use host::{Dir, HostFlags, HostId, HostLine, LineTotals, Traits};
 pub use layout::Capacities;
 pub use map::{PageKind, RegionError, prefetch};

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
@@ -63,6 +63,8 @@ pub enum RegionError {
 pub unsafe trait Shared: Sync {}
 // SAFETY: an atomic integer takes any bit pattern.
 unsafe impl Shared for AtomicU8 {}
+// SAFETY: an atomic integer takes any bit pattern.
+unsafe impl Shared for AtomicU16 {}
 // SAFETY: an atomic integer takes any bit pattern.
 unsafe impl Shared for AtomicU32 {}
 // SAFETY: an atomic integer takes any bit pattern.

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{
-    AtomicU8, AtomicU64,
+    AtomicU8, AtomicU16, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 
 use crate::addressing::{Addressing, AddressingTable, TooMany};
 use crate::facts::Facts;
+use crate::flows::{EVIDENCE_MAX, WATCHED_MAX, WatchSlot};
 use crate::host::{Dir, HostFlags, HostId, HostLine, LineTotals};
 use crate::layout::{Capacities, Planner, Section, WORKERS_MAX};
 use crate::locks::{EXCEPTIONS_MAX, Exception, ExceptionCell, LockCell, LockedRange, excepted, locked_at};
@@ -53,6 +54,16 @@ shared_struct! {
         first_version: AtomicU64,
         /// Requests for IPv6 hosts made so far.
         pub v6_requests_made: AtomicU64,
+        /// Epoch of the fan-out maps.
+        epoch: AtomicU64,
+        /// Watch generation: parity is the flow table that workers fill.
+        generation: AtomicU64,
+        /// Rows that a watched host may take of a worker in a generation.
+        flow_quota: AtomicU64,
+        /// Records that a watched host may write in a tick on a worker.
+        evidence_quota: AtomicU64,
+        /// How far control has read each worker's evidence ring.
+        evidence_read: [AtomicU64; WORKERS_MAX],
     }
 }
 
@@ -73,6 +84,7 @@ struct Layout {
     lock_headers: Section,
     locks: [Section; 2],
     flags: Section,
+    watch: Section,
     accounted: Section,
     requests: Section,
     config: [Section; 2],
@@ -88,6 +100,7 @@ impl Layout {
         // Flattening n ranges gives at most 2 n - 1; both families share the table.
         let locks = [p.table::<LockCell>(c.locks as usize * 2), p.table::<LockCell>(c.locks as usize * 2)];
         let flags = p.table::<AtomicU8>(c.hosts() as usize);
+        let watch = p.table::<AtomicU16>(c.hosts() as usize);
         let accounted = p.table::<HostLine>(c.hosts() as usize * 2);
         let requests = p.table::<[AtomicU64; 4]>(REQUESTS_MAX);
         let config = [p.table::<AtomicU8>(CONFIG_MAX), p.table::<AtomicU8>(CONFIG_MAX)];
@@ -98,6 +111,7 @@ impl Layout {
             lock_headers,
             locks,
             flags,
+            watch,
             accounted,
             requests,
             config,
@@ -131,6 +145,17 @@ pub struct Versions {
     pub bypass: bool,
     /// The incarnation for which host flags hold.
     pub flags_incarnation: u64,
+}
+
+/// What bounds the watching of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchLimits {
+    /// Rows of a worker in a generation.
+    pub flow_quota: u32,
+    /// Records of a worker in a tick.
+    pub evidence_quota: u32,
+    /// How far control has read the worker's ring.
+    pub evidence_read: u64,
 }
 
 /// A request of control to insert an IPv6 host.
@@ -300,6 +325,41 @@ impl Policy {
         self.header().ticks[worker % WORKERS_MAX].load(Relaxed)
     }
 
+    /// The epoch of the fan-out maps.
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "written from a u32")]
+        let epoch = self.header().epoch.load(Relaxed) as u32;
+        epoch
+    }
+
+    /// The watch generation.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.header().generation.load(Acquire)
+    }
+
+    /// The slot of a watched host; 0 for a host that is not watched.
+    #[inline]
+    pub fn watch_slot(&self, host: HostId) -> WatchSlot {
+        let cells: &[AtomicU16] = self.map.table(self.layout.watch);
+        let slot = cells.get(host.index()).map_or(0, |c| c.load(Relaxed));
+        WatchSlot(if usize::from(slot) < WATCHED_MAX { slot } else { 0 })
+    }
+
+    /// Rows a watched host may take of a worker in a generation, records it may write in a tick, and how far the worker's
+    /// ring has been read.
+    #[inline]
+    pub fn watch_limits(&self, worker: usize) -> WatchLimits {
+        let h = self.header();
+        let narrow = |c: &AtomicU64| u32::try_from(c.load(Relaxed)).unwrap_or(u32::MAX);
+        WatchLimits {
+            flow_quota: narrow(&h.flow_quota),
+            evidence_quota: narrow(&h.evidence_quota),
+            evidence_read: h.evidence_read[worker % WORKERS_MAX].load(Acquire),
+        }
+    }
+
     /// The installation's secret for keyed hashes.
     #[inline]
     pub fn hash_key(&self) -> [u64; 2] {
@@ -441,6 +501,54 @@ impl Policy {
     /// Declares that the flags hold for this incarnation of the dataplane. Set every flag before.
     pub fn flags_hold_for(&self, incarnation: u64) {
         self.header().flags_incarnation.store(incarnation, Release);
+    }
+
+    /// Turns the fan-out maps to a new epoch.
+    pub fn set_epoch(&self, epoch: u32) {
+        self.header().epoch.store(u64::from(epoch), Relaxed);
+    }
+
+    /// Ends the watch generation and begins the next one. Call only when [`Policy::generation_acknowledged`], with
+    /// the tables of the generation before the present one read to their end.
+    pub fn turn_generation(&self) -> u64 {
+        let next = self.header().generation.load(Relaxed) + 1;
+        self.header().generation.store(next, Release);
+        next
+    }
+
+    /// Whether every worker has turned to the present watch generation.
+    pub fn generation_acknowledged(&self, facts: &Facts) -> bool {
+        let g = self.header().generation.load(Relaxed);
+        facts.workers().iter().all(|w| w.seen_generation.load(Acquire) == g)
+    }
+
+    /// Gives a host a watch slot, or with 0 takes it away. Set [`HostFlags::WATCH`] after, or clear it before.
+    pub fn set_watch_slot(&self, host: HostId, slot: WatchSlot) {
+        let cells: &[AtomicU16] = self.map.table(self.layout.watch);
+        if let Some(c) = cells.get(host.index()) {
+            c.store(slot.0, Relaxed);
+        }
+    }
+
+    /// Sets the quotas of watched hosts.
+    pub fn set_quotas(&self, flow_rows: u32, evidence_records: u32) {
+        self.header().flow_quota.store(u64::from(flow_rows), Relaxed);
+        self.header().evidence_quota.store(u64::from(evidence_records), Relaxed);
+    }
+
+    /// Says how far a worker's evidence ring has been read.
+    pub fn set_evidence_read(&self, worker: usize, number: u64) {
+        self.header().evidence_read[worker % WORKERS_MAX].store(number, Release);
+    }
+
+    /// How far a worker's evidence ring has been read; not further behind than the ring is long.
+    pub fn evidence_read(&self, worker: usize, head: u64) -> u64 {
+        let read = self.header().evidence_read[worker % WORKERS_MAX].load(Relaxed);
+        if head.wrapping_sub(read) > EVIDENCE_MAX as u64 {
+            head.saturating_sub(EVIDENCE_MAX as u64)
+        } else {
+            read
+        }
     }
 
     /// Forward everything, enforce nothing; or back.
