@@ -82,13 +82,25 @@ pub struct IncidentRow {
     pub last_seen: Time,
     /// `tcp`, `udp`, `icmp`, or none.
     pub protocol: Option<String>,
-    /// What is measured: `packets`, `syn`, …
+    /// What kind of the rule, or of wrong configuration: `worm-port`, `arp-spoof`, …
+    #[serde(default)]
+    pub case: Option<String>,
+    /// Ports that were tried most; of ICMP the types.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// First contacts.
+    #[serde(default)]
+    pub contacts: u64,
+    /// Those of them that were answered.
+    #[serde(default)]
+    pub answered: u64,
+    /// What is measured: `packets`, `syn`, `contacts`, …
     pub measure: String,
-    /// `fast` (1 s) or `mean` (300 s).
+    /// `fast` (1 s) or `mean` (300 s); of contacts `60s` or `300s`.
     pub window: String,
-    /// The limit that was crossed, a second.
+    /// The limit that was crossed: a second, or contacts in the window.
     pub limit: u64,
-    /// The highest value seen, a second.
+    /// The highest value seen, in the same unit.
     pub peak: u64,
     /// Packets of the host in its direction since `first_seen`.
     pub packets: u64,

@@ -222,6 +222,23 @@ pub struct Evidence {
     pub locale: Locale,
     /// Days that closed incidents are kept.
     pub retention_days: u32,
+    /// How rows of scan logs are dressed.
+    pub style: LogStyle,
+    /// Rows of a scan log.
+    pub rows_max: usize,
+    /// Lines of a summary, one for each external address.
+    pub externals_max: usize,
+}
+
+/// How rows of scan logs are dressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStyle {
+    /// Time, source, destination and port.
+    #[default]
+    Classic,
+    /// With source port, size and protocol.
+    Extended,
 }
 
 /// The group that networks belong to which name none.

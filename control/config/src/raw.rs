@@ -163,4 +163,7 @@ pub(crate) struct Unlock {
 pub(crate) struct Evidence {
     pub(crate) locale: Locale,
     pub(crate) retention_days: Option<Spanned<u32>>,
+    pub(crate) style: crate::LogStyle,
+    pub(crate) rows_max: Option<Spanned<usize>>,
+    pub(crate) externals_max: Option<Spanned<usize>>,
 }

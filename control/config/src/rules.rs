@@ -13,12 +13,18 @@ use crate::limits::{Measure, Way};
 pub enum Rule {
     /// A packet limit: `syn-out`, `packets-in`, …
     Limit(Measure, Way),
+    /// Many destinations that do not answer.
+    Netscan,
+    /// Many ports of a destination that do not answer.
+    Portscan,
 }
 
 impl Rule {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Rule> {
-        Way::ALL.into_iter().flat_map(|w| Measure::ALL.into_iter().map(move |m| Rule::Limit(m, w)))
+        let limits =
+            Way::ALL.into_iter().flat_map(|w| Measure::ALL.into_iter().map(move |m| Rule::Limit(m, w)));
+        limits.chain([Rule::Netscan, Rule::Portscan])
     }
 }
 
@@ -26,6 +32,8 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rule::Limit(m, w) => write!(f, "{m}-{w}"),
+            Rule::Netscan => f.write_str("netscan"),
+            Rule::Portscan => f.write_str("portscan"),
         }
     }
 }
@@ -77,7 +85,7 @@ impl RuleSettings {
     /// What stands when the file says nothing.
     pub fn default_for(rule: Rule) -> RuleSettings {
         let deadline = match rule {
-            Rule::Limit(_, Way::Out) => Some(Duration::from_secs(3600)),
+            Rule::Limit(_, Way::Out) | Rule::Netscan | Rule::Portscan => Some(Duration::from_secs(3600)),
             // A server that is attacked is not locked for having been attacked long.
             Rule::Limit(_, Way::In) => None,
         };

@@ -97,6 +97,9 @@ impl Validator<'_> {
             evidence: Evidence {
                 locale: f.evidence.locale,
                 retention_days: self.number("retention_days", f.evidence.retention_days, 90, 1..=3_650),
+                style: f.evidence.style,
+                rows_max: self.number("rows_max", f.evidence.rows_max, 1_000, 1..=8_192),
+                externals_max: self.number("externals_max", f.evidence.externals_max, 50, 1..=1_024),
             },
         }
     }
