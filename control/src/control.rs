@@ -10,7 +10,7 @@ use region::policy::RequestV6;
 use region::{Addr, Facts, HostFlags, HostId, Policy};
 
 use crate::breaker::Breakers;
-use crate::detect::Visibility;
+use crate::case::Case;
 use crate::effect::{BatchId, ClientId, Effect, Loaded, Now, StoreOp};
 use crate::incident::Incidents;
 use crate::locklist::LockList;
@@ -18,6 +18,8 @@ use crate::meter::Meters;
 use crate::networks::{Networks, Retired, range};
 use crate::report::Pulse;
 use crate::requests::Waiting;
+use crate::visibility::Visibility;
+use crate::watch::Watch;
 use crate::window::Window;
 
 /// A worker that has not acknowledged for so long is stuck.
@@ -80,7 +82,12 @@ pub struct Control {
     pub(crate) observing: BTreeSet<Rule>,
     pub(crate) exemptions: Vec<(Target, Rule, Time)>,
     pub(crate) windows: HashMap<HostId, Box<Window>>,
-    pub(crate) visibility: (Visibility, Visibility, u64),
+    pub(crate) visibility: Visibility,
+    pub(crate) watch: Watch,
+    /// Incidents whose evidence grows, by address and rule.
+    pub(crate) cases: BTreeMap<(String, Rule), Case>,
+    /// Private and shared space counts as ordinary destinations (replay of captures from laboratories).
+    pub(crate) lab: bool,
     pub(crate) waiting: BTreeMap<BatchId, Waiting>,
     /// Answers that wait until the dataplane has been told.
     pub(crate) held: Vec<(ClientId, api::Response)>,
@@ -135,7 +142,10 @@ impl Control {
             observing,
             exemptions,
             windows: HashMap::new(),
-            visibility: (Visibility::default(), Visibility::default(), now.mono_ns),
+            visibility: Visibility::default(),
+            watch: Watch::default(),
+            cases: BTreeMap::new(),
+            lab: false,
             waiting: BTreeMap::new(),
             held: Vec::new(),
             meters: Meters::new(policy.capacities()),
@@ -171,6 +181,11 @@ impl Control {
         control.check_rows();
         control.write_all_flags();
         Ok(control)
+    }
+
+    /// Private and shared address space counts as ordinary destinations.
+    pub fn set_lab(&mut self, lab: bool) {
+        self.lab = lab;
     }
 
     /// Takes what is to be done.
@@ -216,6 +231,8 @@ impl Control {
         let ends =
             |r: &api::LockRow| r.until.is_some() || (r.is_detectors() && r.reason == api::Reason::AttackIn);
         self.incidents.open_count() == 0
+            && self.cases.is_empty()
+            && self.watch.len() == 0
             && self.windows.values().all(|w| w.is_idle(now_ns))
             && !self.locks.rows().any(ends)
             && !(self.publish_locks || self.publish_addressing)
@@ -282,6 +299,9 @@ impl Control {
         });
         self.content("dataplane");
         self.pulse = Pulse::default();
+        if let Some(life) = &self.life {
+            self.watch.attach(&self.policy, &life.facts, now.mono_ns);
+        }
         self.write_all_flags();
         self.policy.flags_hold_for(incarnation);
         self.look_for_v6 = true;
@@ -292,6 +312,7 @@ impl Control {
     pub fn detach(&mut self) {
         self.life = None;
         self.windows.clear();
+        self.watch.forget_all(&self.policy);
         self.complain(
             "dataplane",
             "the dataplane is down: no packet passes",
@@ -310,7 +331,11 @@ impl Control {
             self.pulse.take(&life.facts, now.mono_ns);
         }
         self.take_charge_of_v6();
+        self.read_watched();
         self.merge_and_judge();
+        self.judge_scans();
+        self.write_cases();
+        self.turn_watch();
         self.close_and_lift();
         self.publish();
         for (rule, row) in self.breakers.take_changed() {
@@ -408,10 +433,11 @@ impl Control {
     // ---- flags and publication ----
 
     /// Flags of a host as they have to stand in the table.
-    fn flags_for(&self, net: &ipnet::IpNet, v6: bool, strict: bool) -> HostFlags {
+    fn flags_for(&self, net: &ipnet::IpNet, v6: bool, strict: bool, watched: bool) -> HostFlags {
         let known = if v6 { HostFlags::KNOWN } else { 0 };
         let strict = if strict { HostFlags::STRICT } else { 0 };
-        HostFlags(self.locks.flags(net) | known | strict)
+        let watch = if watched { HostFlags::WATCH } else { 0 };
+        HostFlags(self.locks.flags(net) | known | strict | watch)
     }
 
     pub(crate) fn write_flags(&self, host: HostId) {
@@ -421,7 +447,8 @@ impl Control {
         };
         let strict = self.networks.group(host, facts).is_some_and(|g| g.strict);
         let v6 = host.0 >= self.policy.capacities().hosts_v4;
-        self.policy.set_flags(host, self.flags_for(&net, v6, strict));
+        let flags = self.flags_for(&net, v6, strict, self.watch.is_watched(host));
+        self.policy.set_flags(host, flags);
     }
 
     /// Derives the flags of every host from the list.

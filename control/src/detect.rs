@@ -1,7 +1,8 @@
 //! Packet limits: a pure function from sums and limits to findings.
 
-use config::{Limits, Measure, Rule, Way};
+use config::{Ceiling, Limits, Measure, Rule, Way};
 
+use crate::scan::{ScanFinding, ScanKind, Variant};
 use crate::window::{Counts, FAST_NS, SLOW_NS, Sums};
 
 /// Over which window a limit was crossed.
@@ -11,14 +12,17 @@ pub enum Over {
     Fast,
     /// The mean of 300 seconds.
     Mean,
+    /// Contacts within so many seconds.
+    Seconds(u16),
 }
 
 impl Over {
     /// Its name in incidents.
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Over::Fast => "fast",
-            Over::Mean => "mean",
+            Over::Fast => "fast".to_owned(),
+            Over::Mean => "mean".to_owned(),
+            Over::Seconds(s) => format!("{s}s"),
         }
     }
 }
@@ -33,7 +37,7 @@ pub enum Level {
 }
 
 /// A limit that was crossed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The rule.
     pub rule: Rule,
@@ -45,6 +49,39 @@ pub struct Finding {
     pub limit: u64,
     /// What was seen, a second.
     pub observed: u64,
+    /// Of a scan: limit and what was seen are contacts.
+    pub scan: Option<Box<ScanFinding>>,
+}
+
+impl Finding {
+    /// The furthest this finding may go, whatever the rule is allowed: some kinds of scan are no proof of abuse.
+    pub fn ceiling(&self) -> Ceiling {
+        match self.scan.as_deref().map(|s| s.variant) {
+            Some(Variant::PeerToPeer | Variant::FirstContacts | Variant::Smtp | Variant::AnyContacts) => {
+                Ceiling::Warn
+            }
+            Some(
+                Variant::Port | Variant::WormPort | Variant::AnyPort | Variant::UnusedSpace | Variant::Ports,
+            )
+            | None => Ceiling::Lock,
+        }
+    }
+}
+
+impl From<ScanFinding> for Finding {
+    fn from(s: ScanFinding) -> Finding {
+        Finding {
+            rule: match s.kind {
+                ScanKind::Netscan => Rule::Netscan,
+                ScanKind::Portscan => Rule::Portscan,
+            },
+            level: s.level,
+            over: Over::Seconds(u16::try_from(s.window_ns / 1_000_000_000).unwrap_or(u16::MAX)),
+            limit: s.limit.into(),
+            observed: if s.variant.needs_failure() { s.failed } else { s.contacts }.into(),
+            scan: Some(Box::new(s)),
+        }
+    }
 }
 
 /// Below this share of inbound packets, UDP that a server sends counts as answered by nobody.
@@ -88,7 +125,7 @@ pub fn amount(way: Way, measure: Measure, out: &Counts, inbound: &Counts) -> u64
 
 /// Whether a rule judges by answers that do not come, and so needs both directions of the traffic.
 pub fn needs_answers(rule: Rule) -> bool {
-    matches!(rule, Rule::Limit(Measure::Syn | Measure::Udp, Way::Out))
+    matches!(rule, Rule::Limit(Measure::Syn | Measure::Udp, Way::Out) | Rule::Netscan | Rule::Portscan)
 }
 
 /// The limits that `sums` cross, at most one finding a rule: the furthest.
@@ -119,6 +156,7 @@ pub fn detect(sums: &Sums, limits: &Limits) -> Vec<Finding> {
                 over,
                 limit,
                 observed,
+                scan: None,
             }));
         }
     }
@@ -139,37 +177,6 @@ pub fn is_near_a_limit(counts: &[Counts; 2], span_ns: u64, limits: &Limits) -> b
             })
         })
     })
-}
-
-/// Box-wide view of whether answers are seen at all, over some seconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Visibility {
-    /// SYN that hosts below every limit sent.
-    pub syn: u64,
-    /// SYN-ACK that came back to them.
-    pub syn_ack: u64,
-    /// Packets that those hosts sent.
-    pub out_packets: u64,
-    /// Packets that came in, to anybody.
-    pub in_packets: u64,
-}
-
-impl Visibility {
-    /// Why rules that judge by missing answers cannot judge at present.
-    pub fn blind(&self) -> Option<&'static str> {
-        // Too little traffic says nothing.
-        const ENOUGH_PACKETS: u64 = 1_000;
-        const ENOUGH_SYN: u64 = 100;
-        if self.in_packets == 0 && self.out_packets >= ENOUGH_PACKETS {
-            return Some("the wire shows one direction only");
-        }
-        if self.syn >= ENOUGH_SYN && self.syn_ack * 10 < self.syn * 7 {
-            return Some(
-                "fewer than 70 % of all servers' connections are answered: an outage upstream, or asymmetric routing",
-            );
-        }
-        None
-    }
 }
 
 #[cfg(test)]
@@ -200,6 +207,7 @@ mod tests {
         reactions_tcp: 0,
         reactions_icmp: 0,
         small: 0,
+        opens: 0,
     };
 
     #[test]
@@ -260,14 +268,6 @@ mod tests {
             (f[0].rule.to_string().as_str(), f[0].over, f[0].observed),
             ("packets-out", Over::Mean, 100_001)
         );
-    }
-
-    #[test]
-    fn rules_that_need_answers_say_when_none_can_be_seen() {
-        assert!(Visibility::default().blind().is_none());
-        assert!(Visibility { out_packets: 5_000, ..Default::default() }.blind().is_some());
-        let some = |syn_ack| Visibility { syn: 1_000, syn_ack, out_packets: 5_000, in_packets: 9 };
-        assert!(some(699).blind().is_some() && some(700).blind().is_none());
     }
 
     #[test]

@@ -73,8 +73,8 @@ pub enum StoreOp {
         incident: String,
         /// Name of the file.
         name: String,
-        /// Its text.
-        text: String,
+        /// Its content.
+        bytes: Vec<u8>,
     },
     /// A line of the audit log.
     Audit {

@@ -43,31 +43,43 @@ pub fn kind(rule: Rule) -> Kind {
     match rule {
         Rule::Limit(_, Way::Out) => Kind::AttackOut,
         Rule::Limit(_, Way::In) => Kind::AttackIn,
+        Rule::Netscan => Kind::Netscan,
+        Rule::Portscan => Kind::Portscan,
     }
 }
 
 /// The direction of a rule.
 pub fn direction(rule: Rule) -> Direction {
     match rule {
-        Rule::Limit(_, Way::Out) => Direction::Out,
+        Rule::Limit(_, Way::Out) | Rule::Netscan | Rule::Portscan => Direction::Out,
         Rule::Limit(_, Way::In) => Direction::In,
     }
 }
 
-fn measure(rule: Rule) -> Measure {
+fn measure(rule: Rule) -> &'static str {
     match rule {
-        Rule::Limit(m, _) => m,
+        Rule::Limit(m, _) => m.name(),
+        Rule::Netscan | Rule::Portscan => "contacts",
     }
 }
 
-fn protocol(rule: Rule) -> Option<String> {
-    let p = match measure(rule) {
-        Measure::Syn => "tcp",
-        Measure::Udp => "udp",
-        Measure::Icmp => "icmp",
-        Measure::Packets | Measure::Bits | Measure::Flows | Measure::Fragments | Measure::Small => {
-            return None;
-        }
+/// The name of an IP protocol number in incidents.
+fn protocol_name(number: u8) -> String {
+    match number {
+        1 | 58 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        n => format!("ip-{n}"),
+    }
+}
+
+fn protocol(f: &Finding) -> Option<String> {
+    let p = match f.rule {
+        Rule::Limit(Measure::Syn, _) => "tcp",
+        Rule::Limit(Measure::Udp, _) => "udp",
+        Rule::Limit(Measure::Icmp, _) => "icmp",
+        Rule::Limit(..) => return None,
+        Rule::Netscan | Rule::Portscan => return f.scan.as_ref().map(|s| protocol_name(s.protocol)),
     };
     Some(p.to_owned())
 }
@@ -124,9 +136,13 @@ impl Incidents {
             opened: at,
             first_seen: first,
             last_seen: at,
-            protocol: protocol(f.rule),
-            measure: measure(f.rule).name().to_owned(),
-            window: f.over.name().to_owned(),
+            protocol: protocol(f),
+            case: f.scan.as_ref().map(|s| s.variant.name().to_owned()),
+            ports: f.scan.as_ref().map(|s| s.ports.clone()).unwrap_or_default(),
+            contacts: f.scan.as_ref().map_or(0, |s| s.contacts.into()),
+            answered: f.scan.as_ref().map_or(0, |s| s.answered.into()),
+            measure: measure(f.rule).to_owned(),
+            window: f.over.name(),
             limit: f.limit,
             peak: f.observed,
             packets: 0,

@@ -1,7 +1,7 @@
 //! The ladder: from a finding to observing, warning, or a lock.
 
 use api::{Action, LockRow, Reason, Target, Time};
-use config::{Ceiling, LockScope, Measure, Rule, Way};
+use config::{Ceiling, LockScope, Rule, Way};
 use ipnet::IpNet;
 use region::HostId;
 
@@ -10,7 +10,6 @@ use crate::control::Control;
 use crate::detect::{Finding, Level, needs_answers};
 use crate::effect::StoreOp;
 use crate::incident::direction;
-use crate::summary::{Figures, Summary};
 use crate::window::Sums;
 
 /// A host as a person writes it: IPv4 hosts without their length.
@@ -65,6 +64,7 @@ impl Control {
         if action == Action::Warn && settings.deadline.is_some_and(overdue) {
             action = Action::Lock;
         }
+        self.grow_case(&address, f);
         if self.has_lock(&address, f.rule) {
             // An earlier incident locked it, and nobody has lifted that: there is nothing more to do.
             if !locked_before && let Some(open) = self.incidents.get(&address, f.rule) {
@@ -72,7 +72,7 @@ impl Control {
             }
             return;
         }
-        let (ceiling, mut why) = self.ceiling(&net, f.rule, settings.action, at);
+        let (ceiling, mut why) = self.ceiling(&net, f, settings.action, at);
         if further_than(action, ceiling) {
             action = highest(ceiling);
         } else {
@@ -119,7 +119,7 @@ impl Control {
             self.stats.detections.push(span_ns as f64 / 1e9);
         }
         if action >= Action::Warn {
-            self.write_summary(host, &address, f, sums);
+            self.open_case(host, &address, f);
         }
     }
 
@@ -131,7 +131,8 @@ impl Control {
     }
 
     /// The furthest a rule may go against a host at present, and why not further.
-    fn ceiling(&self, net: &IpNet, rule: Rule, configured: Ceiling, at: Time) -> (Ceiling, Option<String>) {
+    fn ceiling(&self, net: &IpNet, f: &Finding, configured: Ceiling, at: Time) -> (Ceiling, Option<String>) {
+        let rule = f.rule;
         let covers = |p: &IpNet| p.contains(net);
         let gateway = |g: &std::net::IpAddr| net.contains(g);
         let target_covers = |t: &Target| t.prefix().is_some_and(|p| p.contains(net));
@@ -159,6 +160,10 @@ impl Control {
                 Some("on the never-lock list: only an operator locks it, with --force".to_owned()),
             );
         }
+        if f.ceiling() < configured {
+            let case = f.scan.as_ref().map_or("it", |s| s.variant.name());
+            return (f.ceiling(), Some(format!("{case} is no proof of abuse: it never locks")));
+        }
         let why = (configured < Ceiling::Lock).then(|| {
             let word = if configured == Ceiling::Warn { "warn" } else { "observe" };
             format!("{rule} is configured to {word}")
@@ -173,6 +178,8 @@ impl Control {
         let reason = match rule {
             Rule::Limit(_, Way::Out) => Reason::AttackOut,
             Rule::Limit(_, Way::In) => Reason::AttackIn,
+            Rule::Netscan => Reason::Netscan,
+            Rule::Portscan => Reason::Portscan,
         };
         let row = LockRow {
             id,
@@ -208,41 +215,15 @@ impl Control {
             StoreOp::Audit { at, who: "cordon".to_owned(), what: format!("breaker of {rule} latched") },
         ]);
     }
-
-    fn write_summary(&mut self, host: HostId, address: &str, f: &Finding, sums: &Sums) {
-        const FILE: &str = "summary.log";
-        let Some(summary) = self.summary(host, address, f, sums) else { return };
-        let text = summary.text(self.config.evidence.locale);
-        let Some(open) = self.incidents.get(address, f.rule) else { return };
-        if !open.row.files.iter().any(|n| n == FILE) {
-            open.row.files.push(FILE.to_owned());
-            open.dirty = true;
-        }
-        let incident = open.row.id.clone();
-        self.keep(vec![StoreOp::WriteEvidence { incident, name: FILE.to_owned(), text }]);
-    }
-
-    fn summary(&self, host: HostId, address: &str, f: &Finding, sums: &Sums) -> Option<Summary> {
-        let Rule::Limit(measure, way) = f.rule;
-        let window = self.windows.get(&host)?;
-        let c = &sums.slow[if way == Way::Out { 0 } else { 1 }];
-        // Flows that TCP opens; those of other protocols are counted with the flow tables of watched hosts.
-        let sum = Figures { packets: c.packets, flows: c.syn, bytes: c.bytes };
-        Some(Summary {
-            way,
-            internal: address.to_owned(),
-            measure: if measure == Measure::Flows { Measure::Packets } else { measure },
-            limit: f.limit,
-            seconds: window.seconds(self.now.mono_ns),
-            sum,
-        })
-    }
 }
 
 /// An open incident takes in what was found.
 fn grow(open: &mut crate::incident::Open, f: &Finding, sums: &Sums, at: Time, now_ns: u64) {
-    let Rule::Limit(_, way) = f.rule;
-    let c = &sums.slow[if way == Way::Out { 0 } else { 1 }];
+    let way = match f.rule {
+        Rule::Limit(_, way) => way,
+        Rule::Netscan | Rule::Portscan => Way::Out,
+    };
+    let c = &sums.slow[way as usize];
     open.last_ns = now_ns;
     open.row.last_seen = at;
     open.row.packets = open.row.packets.max(c.packets);
@@ -250,13 +231,19 @@ fn grow(open: &mut crate::incident::Open, f: &Finding, sums: &Sums, at: Time, no
     open.row.dropped = open.row.dropped.max(c.dropped);
     open.row.seconds =
         u64::try_from(at.unix_ms() - open.row.first_seen.unix_ms()).unwrap_or(0).div_ceil(1000).clamp(1, 300);
-    if f.observed > open.row.peak {
-        open.row.peak = f.observed;
-        // Peaks of a going incident change every tick; they are stored with the next action, or at its end.
+    // Peaks of a going incident change every tick; they are stored with the next action, or at its end.
+    open.row.peak = open.row.peak.max(f.observed);
+    if let Some(s) = &f.scan {
+        open.row.contacts = open.row.contacts.max(s.contacts.into());
+        open.row.answered = open.row.answered.max(s.answered.into());
+        if s.level == Level::Lock || open.row.action < Action::Lock {
+            open.row.ports.clone_from(&s.ports);
+            open.row.case = Some(s.variant.name().to_owned());
+        }
     }
     if f.level == Level::Lock && open.row.limit < f.limit {
         open.row.limit = f.limit;
-        open.row.window = f.over.name().to_owned();
+        open.row.window = f.over.name();
         open.dirty = true;
     }
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod breaker;
+mod case;
 pub mod control;
 pub mod detect;
 pub mod dump;
@@ -29,4 +30,6 @@ pub mod socket;
 pub mod store;
 pub mod summary;
 pub mod supervise;
+pub mod visibility;
+mod watch;
 pub mod window;

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 
 use config::{Measure, Way};
-use region::{Dir, Facts, HostId};
+use region::{Dir, Facts, HostFlags, HostId};
 
 use crate::control::Control;
-use crate::detect::{Visibility, amount, detect, is_near_a_limit};
+use crate::detect::{amount, detect, is_near_a_limit};
+use crate::networks::range;
+use crate::scan::{Env, ScanLimits};
+use crate::watch::Reason;
 use crate::window::{Counts, Pair, Window};
 
-/// Length of one half of the box-wide view.
-const VISIBILITY_NS: u64 = 5_000_000_000;
+/// Time between two ticks, in which what is found has happened at the latest.
+const TICK_NS: u64 = 100_000_000;
 
 impl Control {
     /// Merges what the workers counted since the last tick, and judges every host that moved.
@@ -61,7 +64,7 @@ impl Control {
         if !gap {
             self.stats.active_hosts = active;
         }
-        self.turn_visibility();
+        self.visibility.look(now_ns);
     }
 
     /// Merges one host. True when it moved.
@@ -89,14 +92,19 @@ impl Control {
         let limits = self.config.limits_for(&group);
         let now_ns = self.now.mono_ns;
         let near = is_near_a_limit(&pair, span_ns, limits);
+        // The history of a host that is or may be watched begins no later than its flows do.
+        let nominated = !gap && self.nominate(facts, host, &pair, near);
+        let kept = near || nominated || self.watch.is_watched(host);
+        let limits = self.config.limits_for(&group);
+        let suspicious = self.watch.is_suspicious(host);
         let window = match self.windows.entry(host) {
             std::collections::hash_map::Entry::Occupied(e) => e.into_mut(),
-            std::collections::hash_map::Entry::Vacant(e) if near => {
+            std::collections::hash_map::Entry::Vacant(e) if kept => {
                 e.insert(Box::new(Window::new(now_ns.saturating_sub(span_ns))))
             }
             std::collections::hash_map::Entry::Vacant(_) => {
                 if !gap {
-                    self.visibility.0.add(&pair, true);
+                    self.visibility.add(now_ns, &pair, !suspicious);
                 }
                 return true;
             }
@@ -110,7 +118,8 @@ impl Control {
         // A host above a limit says nothing about whether answers can be seen: it may be what is wrong.
         let blameless = !findings.iter().any(|f| crate::detect::needs_answers(f.rule));
         let unanswered = amount(Way::Out, Measure::Syn, &pair[0], &pair[1]);
-        self.visibility.0.add(&pair, blameless && unanswered * 1_000_000_000 / span_ns.max(1) < 250);
+        let blameless = blameless && !suspicious && unanswered * 1_000_000_000 / span_ns.max(1) < 250;
+        self.visibility.add(now_ns, &pair, blameless);
         for f in findings {
             self.judge(host, &group, &f, &sums, span_ns);
         }
@@ -129,39 +138,89 @@ impl Control {
         }
     }
 
-    fn turn_visibility(&mut self) {
-        let (current, previous, began) = &mut self.visibility;
-        let lasted = self.now.mono_ns.saturating_sub(*began);
-        if lasted >= VISIBILITY_NS {
-            *previous = std::mem::take(current);
-            // What lies two halves back says nothing of the present.
-            if lasted >= 2 * VISIBILITY_NS {
-                *previous = Visibility::default();
-            }
-            *began = self.now.mono_ns;
-        }
-    }
-
     /// Why rules that need answers cannot judge at present.
     pub(crate) fn blind(&self) -> Option<&'static str> {
-        let (a, b, _) = &self.visibility;
-        Visibility {
-            syn: a.syn + b.syn,
-            syn_ack: a.syn_ack + b.syn_ack,
-            out_packets: a.out_packets + b.out_packets,
-            in_packets: a.in_packets + b.in_packets,
-        }
-        .blind()
+        self.visibility.blind(self.now.mono_ns)
     }
-}
 
-impl Visibility {
-    fn add(&mut self, pair: &Pair, blameless: bool) {
-        self.in_packets += pair[1].packets;
-        if blameless {
-            self.out_packets += pair[0].packets;
-            self.syn += pair[0].syn;
-            self.syn_ack += pair[1].syn_ack.min(pair[0].syn);
+    /// Notes why a host is to be watched, if it is.
+    fn nominate(&mut self, facts: &Facts, host: HostId, pair: &Pair, near: bool) -> bool {
+        let now_ns = self.now.mono_ns;
+        let packets = self.meters.last_second(host, now_ns);
+        let packets = packets[0].packets + packets[1].packets;
+        let opens = pair[0].opens;
+        // Segments without answers, of which no map is kept: an ACK scan.
+        let mute = pair[0].tcp >= 8 && pair[1].tcp * 8 < pair[0].tcp;
+        let reason = if near {
+            Some(Reason::strong(packets))
+        } else if opens > 0 {
+            Reason::of_fanout(&facts.fanout(host, self.watch.epoch()), opens, packets)
+        } else {
+            mute.then_some(Reason { strong: false, score: 1.0, packets })
+        };
+        if let Some(reason) = reason {
+            self.watch.nominate(host, reason, now_ns);
         }
+        reason.is_some()
+    }
+
+    /// Takes in what the dataplane kept of watched hosts. Before host lines are merged, so that what was counted of a host
+    /// is never less than what was recorded of it.
+    pub(crate) fn read_watched(&mut self) {
+        let Some(facts) = self.facts().cloned() else { return };
+        let _link = self.watch.read(&self.policy, &facts, self.now.mono_ns);
+    }
+
+    /// Judges what watched hosts contact.
+    pub(crate) fn judge_scans(&mut self) {
+        let Some(facts) = self.facts().cloned() else { return };
+        let now_ns = self.now.mono_ns;
+        let (blind, epoch) = (self.blind().is_some(), self.watch.epoch());
+        let quick = ScanLimits::default();
+        // Who was answered until just now is not judged by silence of 300 ms: it may be an outage that begins.
+        let patient = ScanLimits { silence_fast_ns: quick.silence_ns, ..quick.clone() };
+        for host in self.watch.hosts() {
+            let Some(net) = self.networks.target(host, Some(&facts)) else { continue };
+            let group = self.networks.group(host, Some(&facts)).map(|g| g.name.clone()).unwrap_or_default();
+            let locked = self.locks.flags(&net) & (HostFlags::LOCK_IN | HostFlags::LOCK_OUT) != 0;
+            let networks = &self.networks;
+            let internal = |a: std::net::IpAddr| networks.meets(&range(&a.into()));
+            let live = |a: std::net::IpAddr| {
+                let host = networks.host(a, Some(&facts), self.policy.hash_key());
+                host.is_some_and(|h| facts.totals(h, Dir::Out).packets > 0)
+            };
+            let env = Env {
+                can_judge_silence: !blind,
+                lab: self.lab,
+                is_internal: &internal,
+                is_live_internal: &live,
+                locked,
+            };
+            let Some(w) = self.watch.get_mut(host) else { continue };
+            if self.stats.ticks.is_multiple_of(100) {
+                w.prune(now_ns);
+            }
+            let maps = facts.fanout(host, epoch);
+            let was_answered =
+                maps.answered.estimate() * 10.0 > maps.contacted.union(&maps.answered).estimate();
+            let findings = w.scan.judge(now_ns, if was_answered { &patient } else { &quick }, &env);
+            if findings.is_empty() {
+                continue;
+            }
+            let sums = self.windows.get_mut(&host).map(|w| w.sums(now_ns)).unwrap_or_default();
+            for s in findings {
+                self.judge(host, &group, &s.into(), &sums, TICK_NS);
+            }
+        }
+    }
+
+    /// Lets hosts without a reason go, takes others in, and turns generation and epoch.
+    pub(crate) fn turn_watch(&mut self) {
+        let Some(facts) = self.facts().cloned() else { return };
+        let now_ns = self.now.mono_ns;
+        for host in self.watch.assign(&self.policy, &facts, now_ns) {
+            self.write_flags(host);
+        }
+        self.watch.turn(&self.policy, &facts, now_ns);
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use capture::Capture;
 use clap::{Args, ValueEnum};
@@ -85,7 +86,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let size = std::fs::metadata(&options.file).map_or(0, |m| m.len());
     output::prepare(&options.out)?;
     let bar = progress(size);
-    let mut replay = Replay::new(config)?;
+    let mut replay = Replay::new(config, options.lab)?;
     let mut read: u64 = 0;
     while let Some(p) = capture.next_packet().map_err(|e| e.to_string())? {
         replay.packet(p.time_ns, p.bytes, p.wire_len, &options.out)?;
@@ -189,6 +190,7 @@ fn capacities(config: &Config) -> Result<Capacities, String> {
 struct Batch {
     bytes: Vec<Vec<u8>>,
     wire_len: [u32; BURST],
+    time: [u64; BURST],
     len: usize,
 }
 
@@ -213,15 +215,16 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    fn new(config: Config) -> Result<Replay, String> {
+    fn new(config: Config, lab: bool) -> Result<Replay, String> {
         let capacities = capacities(&config)?;
         let length = config.tables.ipv6_host_length;
         let facts = Arc::new(Facts::anonymous(capacities).map_err(|e| e.to_string())?);
         let policy = Arc::new(Policy::anonymous(capacities, length, HASH_KEY).map_err(|e| e.to_string())?);
         let loaded = Loaded { hash_key: HASH_KEY, ..Loaded::default() };
-        let control = Control::new(Use::Replay, config, Arc::clone(&policy), loaded, Now::default())?;
+        let mut control = Control::new(Use::Replay, config, Arc::clone(&policy), loaded, Now::default())?;
+        control.set_lab(lab);
         let path = Pipeline::new(0, Mode::Mirror, &facts);
-        let batch = Batch { bytes: vec![Vec::new(); BURST], wire_len: [0; BURST], len: 0 };
+        let batch = Batch { bytes: vec![Vec::new(); BURST], wire_len: [0; BURST], time: [0; BURST], len: 0 };
         Ok(Replay {
             facts,
             policy,
@@ -255,6 +258,10 @@ impl Replay {
             Some(first) => first,
             None => {
                 self.first_ns = Some(time_ns);
+                // The packet path's clock is the monotonic one.
+                self.facts.header().tsc_hz.store(1_000_000_000, Relaxed);
+                let unix_ns = u64::try_from(time_ns).unwrap_or(0);
+                self.facts.set_clock(CLOCK_BEGINS_NS, CLOCK_BEGINS_NS, unix_ns);
                 self.control.attach(Arc::clone(&self.facts), self.now(0));
                 // Publishes networks and turns the packet path to the first tick.
                 self.tick(0, out)?;
@@ -277,6 +284,7 @@ impl Replay {
         self.batch.bytes[i].clear();
         self.batch.bytes[i].extend_from_slice(bytes);
         self.batch.wire_len[i] = wire_len;
+        self.batch.time[i] = CLOCK_BEGINS_NS + since;
         self.batch.len += 1;
         if self.batch.len == BURST {
             self.flush();
@@ -304,8 +312,8 @@ impl Replay {
         for effect in self.control.take_effects() {
             let Effect::Store { ops, .. } = effect else { continue };
             for op in ops {
-                if let StoreOp::WriteEvidence { incident, name, text } = op {
-                    output::evidence(out, &incident, &name, &text)?;
+                if let StoreOp::WriteEvidence { incident, name, bytes } = op {
+                    output::evidence(out, &incident, &name, &bytes)?;
                 }
             }
         }
@@ -318,7 +326,12 @@ impl Replay {
         let n = std::mem::take(&mut self.batch.len);
         let mut frames = [Frame::default(); BURST];
         for (i, f) in frames[..n].iter_mut().enumerate() {
-            *f = Frame { bytes: &self.batch.bytes[i], length: self.batch.wire_len[i], side: Side::Outside };
+            *f = Frame {
+                bytes: &self.batch.bytes[i],
+                length: self.batch.wire_len[i],
+                side: Side::Outside,
+                time: self.batch.time[i],
+            };
         }
         let mut verdicts = [Verdict::Forward; BURST];
         self.path.poll(&self.facts, Some(&self.policy));

@@ -4,6 +4,7 @@
 //! what we claim. GByte is 2^30 bytes, MBit is 2^20 bits.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use config::{Locale, Measure, Way};
 
@@ -33,6 +34,12 @@ pub struct Summary {
     pub seconds: u64,
     /// The server's own counters.
     pub sum: Figures,
+    /// By remote address, most packets first.
+    pub externals: Vec<(IpAddr, Figures)>,
+    /// How many further ones there were, and what was recorded of them.
+    pub other: Option<(usize, Figures)>,
+    /// What passed before the server's flows were kept.
+    pub before: Option<Figures>,
 }
 
 /// Writes integers and fractions as a locale does.
@@ -99,14 +106,26 @@ pub fn threshold(measure: Measure, limit: u64, locale: Locale) -> String {
 }
 
 impl Summary {
-    /// The text, `Direction` to `Sum`.
+    /// The text. Its lines add up to `Sum`, to the packet.
     pub fn text(&self, locale: Locale) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
         let _ = writeln!(out, "Direction {}", self.way.name().to_uppercase());
         let _ = writeln!(out, "Internal {}", self.internal);
         let _ = writeln!(out, "Threshold {}", threshold(self.measure, self.limit, locale));
-        let _ = writeln!(out, "{}", line("Sum", &self.sum, self.seconds, locale));
+        let mut figures = |label: &str, f: &Figures| {
+            let _ = writeln!(out, "{}", line(label, f, self.seconds, locale));
+        };
+        figures("Sum", &self.sum);
+        for (remote, f) in &self.externals {
+            figures(&format!("External {remote},"), f);
+        }
+        if let Some((n, f)) = &self.other {
+            figures(&format!("Other externals ({n}),"), f);
+        }
+        if let Some(f) = &self.before {
+            figures("Before watching,", f);
+        }
         out
     }
 }
@@ -123,14 +142,23 @@ mod tests {
     fn the_published_sample_comes_out_of_raw_counts() {
         // 5.909 GByte to three decimals, truncated.
         let bytes = 5_909 * (1 << 30) / 1000 + 1;
-        let sum = Figures { packets: 40_674_000, flows: 40_673, bytes };
+        let external = |a: &str, packets, flows, bytes| {
+            (a.parse().expect("an address"), Figures { packets, flows, bytes })
+        };
         let s = Summary {
             way: Way::Out,
             internal: "178.63.65.85".into(),
             measure: Measure::Packets,
             limit: 100_000,
             seconds: 300,
-            sum,
+            sum: Figures { packets: 40_674_000, flows: 40_673, bytes },
+            externals: vec![
+                external("77.96.88.114", 40_668_000, 40_667, bytes),
+                external("196.37.186.67", 5_000, 5, 0),
+                external("77.74.52.53", 1_000, 1, 0),
+            ],
+            other: None,
+            before: None,
         };
         let text = s.text(Locale::De);
         let lines: Vec<String> = text.lines().map(squeeze).collect();
@@ -141,36 +169,11 @@ mod tests {
                 "Internal 178.63.65.85",
                 "Threshold Packets 100.000 packets/s",
                 "Sum 40.674.000 packets/300s (135.580 packets/s), 40.673 flows/300s (135 flows/s), 5,909 GByte/300s (161 MBit/s)",
+                "External 77.96.88.114, 40.668.000 packets/300s (135.560 packets/s), 40.667 flows/300s (135 flows/s), 5,909 GByte/300s (161 MBit/s)",
+                "External 196.37.186.67, 5.000 packets/300s (16 packets/s), 5 flows/300s (0 flows/s), 0,000 GByte/300s (0 MBit/s)",
+                "External 77.74.52.53, 1.000 packets/300s (3 packets/s), 1 flows/300s (0 flows/s), 0,000 GByte/300s (0 MBit/s)",
             ]
         );
-        let externals = [
-            (
-                "77.96.88.114",
-                40_668_000,
-                40_667,
-                bytes,
-                "40.668.000 packets/300s (135.560 packets/s), 40.667 flows/300s (135 flows/s), 5,909 GByte/300s (161 MBit/s)",
-            ),
-            (
-                "196.37.186.67",
-                5_000,
-                5,
-                0,
-                "5.000 packets/300s (16 packets/s), 5 flows/300s (0 flows/s), 0,000 GByte/300s (0 MBit/s)",
-            ),
-            (
-                "77.74.52.53",
-                1_000,
-                1,
-                0,
-                "1.000 packets/300s (3 packets/s), 1 flows/300s (0 flows/s), 0,000 GByte/300s (0 MBit/s)",
-            ),
-        ];
-        for (address, packets, flows, bytes, expected) in externals {
-            let l =
-                line(&format!("External {address},"), &Figures { packets, flows, bytes }, 300, Locale::De);
-            assert_eq!(squeeze(&l), format!("External {address}, {expected}"));
-        }
     }
 
     #[test]

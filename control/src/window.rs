@@ -10,7 +10,7 @@ pub const FAST_NS: u64 = 1_000_000_000;
 pub const SLOW_NS: u64 = 300 * 1_000_000_000;
 /// Granularity of the slow window. It covers the current bucket and 29 whole ones: 290 to 300 s, so that its mean
 /// errs to the innocent's side, by at most 3 %.
-const BUCKET_NS: u64 = 10 * 1_000_000_000;
+pub const BUCKET_NS: u64 = 10 * 1_000_000_000;
 const BUCKETS: u64 = 30;
 
 /// Counters of a host in one direction over some time.
@@ -40,6 +40,8 @@ pub struct Counts {
     pub reactions_icmp: u64,
     /// Frames of at most 128 bytes.
     pub small: u64,
+    /// First contacts.
+    pub opens: u64,
 }
 
 impl Counts {
@@ -60,6 +62,7 @@ impl Counts {
             reactions_tcp: narrow(d.reactions_tcp),
             reactions_icmp: narrow(d.reactions_icmp),
             small: narrow(d.small),
+            opens: narrow(d.opens),
         }
     }
 
@@ -77,6 +80,7 @@ impl Counts {
         self.reactions_tcp += o.reactions_tcp;
         self.reactions_icmp += o.reactions_icmp;
         self.small += o.small;
+        self.opens += o.opens;
     }
 }
 
@@ -168,6 +172,11 @@ impl Window {
             s.slow[1].add(&c[1]);
         }
         s
+    }
+
+    /// The first bucket of the slow window.
+    pub fn first_bucket(&self, now_ns: u64) -> u64 {
+        (now_ns / BUCKET_NS).saturating_sub(BUCKETS - 1)
     }
 
     /// Whether nothing has come for the length of the slow window.

@@ -76,6 +76,10 @@ fn incident(number: u64, opened: Time, closed: Option<Time>) -> IncidentRow {
         first_seen: ms(1),
         last_seen: ms(5),
         protocol: Some("tcp".into()),
+        case: Some("worm-port".into()),
+        ports: vec![23, 2323],
+        contacts: 130,
+        answered: 2,
         measure: "syn".into(),
         window: "fast".into(),
         limit: 5_000,
@@ -116,7 +120,7 @@ fn what_was_stored_is_loaded_again() {
         StoreOp::WriteEvidence {
             incident: "C-2026-000007".into(),
             name: "summary.log".into(),
-            text: "Sum\n".into(),
+            bytes: "Sum\n".into(),
         },
         StoreOp::RemoveLock { id: 6, who: "root".into(), at: ms(10) },
     ];
@@ -138,7 +142,7 @@ fn what_was_stored_is_loaded_again() {
 fn a_batch_is_stored_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
-    let bad = StoreOp::WriteEvidence { incident: "../../etc".into(), name: "x".into(), text: String::new() };
+    let bad = StoreOp::WriteEvidence { incident: "../../etc".into(), name: "x".into(), bytes: Vec::new() };
     let e = store(&opened.store, 1, vec![StoreOp::PutLock(lock_row(1, "192.0.2.1")), bad]).unwrap_err();
     assert!(e.contains("no name for a file"), "{e}");
     assert_eq!(store(&opened.store, 2, vec![StoreOp::PutLock(lock_row(2, "192.0.2.2"))]), Ok(()));
@@ -191,7 +195,7 @@ fn retention_forgets_old_closed_incidents_but_gives_no_number_twice() {
     let evidence = |n: u64| StoreOp::WriteEvidence {
         incident: format!("C-2026-{n:06}"),
         name: "summary.log".into(),
-        text: "x".into(),
+        bytes: "x".into(),
     };
     let ops = vec![
         put(7, ms(0), Some(ms(1))),
@@ -225,7 +229,7 @@ fn a_damaged_file_is_set_aside_and_what_policy_enforces_is_taken_over() {
     let opened = open(dir.path());
     let key = opened.loaded.hash_key;
     let evidence =
-        StoreOp::WriteEvidence { incident: "C-2026-000041".into(), name: "a.log".into(), text: "x".into() };
+        StoreOp::WriteEvidence { incident: "C-2026-000041".into(), name: "a.log".into(), bytes: "x".into() };
     let rows = (1..500).map(|i| StoreOp::PutLock(lock_row(i, "192.0.2.7"))).chain([evidence]).collect();
     assert_eq!(store(&opened.store, 1, rows), Ok(()));
     opened.store.stop(SOON);

@@ -36,11 +36,11 @@ pub(super) fn prepare(out: &Path) -> Result<(), String> {
 }
 
 /// Writes a file of evidence.
-pub(super) fn evidence(out: &Path, incident: &str, name: &str, text: &str) -> Result<(), String> {
+pub(super) fn evidence(out: &Path, incident: &str, name: &str, bytes: &[u8]) -> Result<(), String> {
     let dir = out.join(incident);
     fs::create_dir_all(&dir).map_err(|e| failed("mkdir", &dir, &e))?;
     let path = dir.join(name);
-    fs::write(&path, text).map_err(|e| failed("writing", &path, &e))
+    fs::write(&path, bytes).map_err(|e| failed("writing", &path, &e))
 }
 
 /// The counters of formats.md, section 5.

@@ -185,8 +185,8 @@ impl Db {
             let tx = self.conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             for op in ops {
                 match op {
-                    StoreOp::WriteEvidence { incident, name, text } => {
-                        evidence::write(&dir, incident, name, text).map_err(Failure::Other)?;
+                    StoreOp::WriteEvidence { incident, name, bytes } => {
+                        evidence::write(&dir, incident, name, bytes).map_err(Failure::Other)?;
                     }
                     StoreOp::Retain { since } => forgotten.extend(retain(&tx, *since)?),
                     _ => apply(&tx, op, &origin)?,

@@ -16,23 +16,23 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// Writes a file, whole or not at all, and sees that it is on disk.
-pub(super) fn write(state: &Path, incident: &str, name: &str, text: &str) -> Result<(), Fault> {
+pub(super) fn write(state: &Path, incident: &str, name: &str, bytes: &[u8]) -> Result<(), Fault> {
     if !is_plain(incident) || !is_plain(name) {
         return Err(Fault::Lasting(format!("evidence {incident:?}/{name:?}: this is no name for a file")));
     }
     let dir = state.join(DIR).join(incident);
     let path = dir.join(name);
-    write_whole(&dir, &path, text).map_err(|e| {
+    write_whole(&dir, &path, bytes).map_err(|e| {
         let advice = "free space, and see that cordond's user may write there";
         Fault::Passing(format!("writing {}: {e}; {advice}", path.display()))
     })
 }
 
-fn write_whole(dir: &Path, path: &PathBuf, text: &str) -> io::Result<()> {
+fn write_whole(dir: &Path, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&fresh)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if let Err(e) = written.and_then(|()| std::fs::rename(&fresh, path)) {
         // A full disk is helped by every byte.
         let _ = std::fs::remove_file(&fresh);

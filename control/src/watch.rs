@@ -1,0 +1,381 @@
+//! Watched hosts: who is watched, and what the dataplane keeps of them.
+//!
+//! The fan-out maps nominate (an estimate, never more), the exact flows of a watched host confirm. A host is watched
+//! while it has a reason: contacts that nobody answers, many ports, a limit that is near, an open incident; and for
+//! [`LINGER_NS`] longer, so that a slow scan stays in sight. There are [`WATCHED_MAX`] slots. Weak reasons are good
+//! enough while slots are free and the packets of those watched are few; they make room for strong ones.
+
+mod flows;
+mod reader;
+mod remotes;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
+
+use region::flows::{Evidence, FLOWS_MAX, WATCHED_MAX};
+use region::{Addr, Facts, Fanout, HostId, Policy, WatchSlot};
+
+use crate::scan::{FlowId, HostScan};
+use flows::HostFlows;
+use reader::Readers;
+pub(crate) use remotes::Remotes;
+
+/// Length of an epoch of the fan-out maps: two of them are judged together.
+const EPOCH_NS: u64 = 10_000_000_000;
+/// A watch generation lasts so long, or until a table is half full.
+const GENERATION_NS: u64 = 60_000_000_000;
+/// A host stays watched for so long after its last reason: longer than the slowest window.
+const LINGER_NS: u64 = 330_000_000_000;
+/// Unanswered contacts, or ports, in two epochs that are a strong reason: a quarter of the lowest limit comes to fewer.
+const STRONG: f64 = 5.0;
+/// A host is suspicious for so long after its last strong reason.
+const SUSPICIOUS_NS: u64 = 60_000_000_000;
+/// Packets a second of all hosts that are watched for a weak reason.
+const WEAK_PACKETS: u64 = 200_000;
+/// Rows that a watched host may take of a worker in a generation.
+const FLOW_QUOTA: u32 = 8_192;
+/// Packets that a watched host may record in a tick on a worker.
+const EVIDENCE_QUOTA: u32 = 64;
+/// Packets kept of a watched host, and of one with an open case.
+const RECENT_MAX: usize = 256;
+const RECENT_CASE_MAX: usize = 2_048;
+
+/// Why a host is to be watched.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Reason {
+    /// It must be, whoever has to make room.
+    pub(crate) strong: bool,
+    /// The higher, the sooner.
+    pub(crate) score: f64,
+    /// Its packets in the last second.
+    pub(crate) packets: u64,
+}
+
+impl Reason {
+    /// What fan-out maps say. `opens`: first contacts in this tick.
+    pub(crate) fn of_fanout(f: &Fanout, opens: u64, packets: u64) -> Option<Reason> {
+        let unanswered = f.unanswered();
+        let ports = f.ports.estimate();
+        // Every new contact is unanswered for a moment; ports alone say little of a host that is answered.
+        let score = unanswered.max(if unanswered > 0.5 { ports } else { 0.0 });
+        (opens > 0 && score > 0.5).then_some(Reason { strong: score >= STRONG, score, packets })
+    }
+
+    /// A limit that is near, or an open incident.
+    pub(crate) fn strong(packets: u64) -> Reason {
+        Reason { strong: true, score: f64::MAX, packets }
+    }
+}
+
+/// A packet that was recorded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// Nanoseconds since 1970.
+    pub(crate) unix_ns: u64,
+    pub(crate) packet: Evidence,
+}
+
+/// What is known of a watched host.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    slot: WatchSlot,
+    /// Monotonic time from which its flows are complete.
+    pub(crate) began_ns: u64,
+    reason: Reason,
+    reason_ns: u64,
+    /// Last time that it had a strong one.
+    strong_ns: u64,
+    pub(crate) scan: HostScan,
+    flows: HostFlows,
+    pub(crate) remotes: Remotes,
+    pub(crate) recent: VecDeque<Record>,
+    /// Evidence of it is being collected.
+    pub(crate) case: bool,
+}
+
+/// All watched hosts.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    hosts: BTreeMap<HostId, Watched>,
+    of_slot: HashMap<WatchSlot, HostId>,
+    /// Slots by the generation from which on they may be given again.
+    freed: VecDeque<(u64, WatchSlot)>,
+    next_slot: u16,
+    readers: Readers,
+    candidates: Vec<(HostId, Reason)>,
+    /// First contacts of hosts that are not watched, of this tick.
+    early: HashMap<HostId, Vec<reader::Change>>,
+    /// Nominated for a strong reason in this tick.
+    suspects: HashSet<HostId>,
+    epoch: u32,
+    epoch_ns: u64,
+    turned_ns: u64,
+    /// Records lost since the dataplane began.
+    pub(crate) evidence_lost: u64,
+}
+
+impl Watch {
+    /// A dataplane is there: nobody is watched, and what its tables say of earlier slots is left behind.
+    pub(crate) fn attach(&mut self, policy: &Policy, facts: &Facts, now_ns: u64) {
+        self.forget_all(policy);
+        policy.set_quotas(FLOW_QUOTA, EVIDENCE_QUOTA);
+        let generation = policy.turn_generation();
+        self.readers = Readers::begin(facts, generation);
+        self.turned_ns = now_ns;
+        self.next_slot = 1;
+        self.freed.clear();
+        for w in 0..facts.workers().len() {
+            policy.set_evidence_read(w, facts.evidence(w).head());
+        }
+        self.epoch = policy.epoch().wrapping_add(2).max(2);
+        self.epoch_ns = now_ns;
+        policy.set_epoch(self.epoch);
+    }
+
+    /// Takes the slots of all hosts away; flags are the caller's.
+    pub(crate) fn forget_all(&mut self, policy: &Policy) {
+        for host in std::mem::take(&mut self.hosts).into_keys() {
+            policy.set_watch_slot(host, WatchSlot(0));
+        }
+        self.of_slot.clear();
+        self.candidates.clear();
+    }
+
+    /// Whether a host is watched.
+    pub(crate) fn is_watched(&self, host: HostId) -> bool {
+        self.hosts.contains_key(&host)
+    }
+
+    /// Whether a host looks like an offender: what it asks may well go unanswered.
+    pub(crate) fn is_suspicious(&self, host: HostId) -> bool {
+        self.suspects.contains(&host) || self.hosts.get(&host).is_some_and(|w| w.reason.strong)
+    }
+
+    /// A watched host.
+    pub(crate) fn get(&self, host: HostId) -> Option<&Watched> {
+        self.hosts.get(&host)
+    }
+
+    /// A watched host.
+    pub(crate) fn get_mut(&mut self, host: HostId) -> Option<&mut Watched> {
+        self.hosts.get_mut(&host)
+    }
+
+    /// Watched hosts, in order.
+    pub(crate) fn hosts(&self) -> Vec<HostId> {
+        self.hosts.keys().copied().collect()
+    }
+
+    /// How many are watched.
+    pub(crate) fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// The epoch of the fan-out maps.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Notes a reason to watch a host.
+    pub(crate) fn nominate(&mut self, host: HostId, reason: Reason, now_ns: u64) {
+        self.suspects.extend(reason.strong.then_some(host));
+        match self.hosts.get_mut(&host) {
+            Some(w) => {
+                // A host that repeats itself opens nothing new, and is as suspicious as before.
+                if reason.strong || now_ns.saturating_sub(w.strong_ns) > SUSPICIOUS_NS {
+                    w.reason = reason;
+                }
+                w.reason_ns = now_ns;
+                w.strong_ns = if reason.strong { now_ns } else { w.strong_ns };
+            }
+            None => self.candidates.push((host, reason)),
+        }
+    }
+
+    /// Takes in what the dataplane has written since the last tick. Returns records that belong to no host.
+    pub(crate) fn read(&mut self, policy: &Policy, facts: &Facts, now_ns: u64) -> Vec<Record> {
+        let clock = facts.clock();
+        let (hosts, of_slot, early) = (&mut self.hosts, &self.of_slot, &mut self.early);
+        early.clear();
+        self.readers.read(policy, facts, |change| {
+            let host = change.record.key.host;
+            match hosts.get_mut(&host) {
+                Some(w) => w.take(&change, &clock, now_ns),
+                // First contacts of a host that may be watched at the end of this tick.
+                None => early.entry(host).or_default().push(change),
+            }
+        });
+        self.readers.read_cells(facts, |slot, packets, bytes, lost| {
+            self.evidence_lost += lost;
+            if let Some(w) = of_slot.get(&slot).and_then(|h| hosts.get_mut(h)) {
+                w.remotes.add_other(now_ns, packets, bytes);
+            }
+        });
+        let mut link = Vec::new();
+        for worker in 0..facts.workers().len() {
+            let ring = facts.evidence(worker);
+            let head = ring.head();
+            let mut at = policy.evidence_read(worker, head);
+            while at < head {
+                if let Some(packet) = ring.get(at) {
+                    let record = Record { unix_ns: clock.unix_ns(packet.time), packet };
+                    match of_slot.get(&packet.slot).and_then(|h| hosts.get_mut(h)) {
+                        Some(w) => w.record(record),
+                        None if packet.slot == WatchSlot::LINK => link.push(record),
+                        None => {}
+                    }
+                }
+                at += 1;
+            }
+            policy.set_evidence_read(worker, head);
+        }
+        link
+    }
+
+    /// Ends a generation when it is time and everything of the one before was read; turns the epoch.
+    pub(crate) fn turn(&mut self, policy: &Policy, facts: &Facts, now_ns: u64) {
+        if now_ns.saturating_sub(self.epoch_ns) >= EPOCH_NS {
+            // After a silence of several epochs no map of before is to be taken for the previous one.
+            let passed = now_ns.saturating_sub(self.epoch_ns) / EPOCH_NS;
+            self.epoch = self.epoch.wrapping_add(u32::try_from(passed.min(2)).unwrap_or(2));
+            self.epoch_ns = now_ns;
+            policy.set_epoch(self.epoch);
+        }
+        let due = now_ns.saturating_sub(self.turned_ns) >= GENERATION_NS
+            || self.readers.rows_most() > FLOWS_MAX / 2
+            || (self.freed.len() > WATCHED_MAX / 4 && usize::from(self.next_slot) >= WATCHED_MAX);
+        if due && policy.generation_acknowledged(facts) && self.readers.are_current(policy.generation()) {
+            policy.turn_generation();
+            self.turned_ns = now_ns;
+        }
+    }
+
+    /// Lets go of hosts without a reason and takes in those that were nominated. Returns the hosts whose flag changes.
+    pub(crate) fn assign(&mut self, policy: &Policy, facts: &Facts, now_ns: u64) -> Vec<HostId> {
+        let clock = facts.clock();
+        let mut changed = Vec::new();
+        let idle = |w: &Watched| !w.case && w.reason_ns.saturating_add(LINGER_NS) < now_ns;
+        let gone: Vec<HostId> = self.hosts.iter().filter(|(_, w)| idle(w)).map(|(h, _)| *h).collect();
+        for host in gone {
+            self.let_go(host, policy);
+            changed.push(host);
+        }
+        self.suspects.clear();
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.sort_by(|(a, x), (b, y)| {
+            y.strong.cmp(&x.strong).then_with(|| y.score.total_cmp(&x.score)).then_with(|| a.cmp(b))
+        });
+        candidates.dedup_by_key(|(h, _)| *h);
+        let weak = |w: &&Watched| !w.reason.strong;
+        let mut weak_packets: u64 = self.hosts.values().filter(weak).map(|w| w.reason.packets).sum();
+        for (host, reason) in candidates {
+            if self.hosts.contains_key(&host) {
+                continue;
+            }
+            if !reason.strong && weak_packets + reason.packets > WEAK_PACKETS {
+                continue;
+            }
+            let Some(slot) = self.free_slot(policy, &reason, &mut changed) else { break };
+            if !reason.strong {
+                weak_packets += reason.packets;
+            }
+            policy.set_watch_slot(host, slot);
+            self.of_slot.insert(slot, host);
+            let mut watched = Watched::new(slot, reason, now_ns);
+            for change in self.early.remove(&host).unwrap_or_default() {
+                watched.take(&change, &clock, now_ns);
+            }
+            self.hosts.insert(host, watched);
+            changed.push(host);
+        }
+        changed
+    }
+
+    /// A slot, if need be that of a host with a weaker reason (in force when its slot may be given again).
+    fn free_slot(
+        &mut self,
+        policy: &Policy,
+        reason: &Reason,
+        changed: &mut Vec<HostId>,
+    ) -> Option<WatchSlot> {
+        if usize::from(self.next_slot.max(1)) < WATCHED_MAX {
+            self.next_slot = self.next_slot.max(1) + 1;
+            return Some(WatchSlot(self.next_slot - 1));
+        }
+        if self.freed.front().is_some_and(|(generation, _)| *generation < self.readers.current()) {
+            return self.freed.pop_front().map(|(_, slot)| slot);
+        }
+        if reason.strong {
+            let weakest = self.hosts.iter().filter(|(_, w)| !w.case && !w.reason.strong);
+            let weakest =
+                weakest.min_by(|(_, a), (_, b)| a.reason.score.total_cmp(&b.reason.score)).map(|(h, _)| *h);
+            if let Some(host) = weakest {
+                self.let_go(host, policy);
+                changed.push(host);
+            }
+        }
+        None
+    }
+
+    fn let_go(&mut self, host: HostId, policy: &Policy) {
+        if let Some(w) = self.hosts.remove(&host) {
+            policy.set_watch_slot(host, WatchSlot(0));
+            self.of_slot.remove(&w.slot);
+            self.freed.push_back((policy.generation(), w.slot));
+        }
+    }
+}
+
+impl Watched {
+    fn new(slot: WatchSlot, reason: Reason, now_ns: u64) -> Watched {
+        Watched {
+            slot,
+            began_ns: now_ns,
+            reason,
+            reason_ns: now_ns,
+            strong_ns: if reason.strong { now_ns } else { 0 },
+            scan: HostScan::new(),
+            flows: HostFlows::default(),
+            remotes: Remotes::default(),
+            recent: VecDeque::new(),
+            case: false,
+        }
+    }
+
+    fn record(&mut self, r: Record) {
+        let most = if self.case { RECENT_CASE_MAX } else { RECENT_MAX };
+        // Once a case is open what led to it stays; before, the latest packets are the ones that matter.
+        if self.recent.len() >= most {
+            if self.case {
+                return;
+            }
+            self.recent.pop_front();
+        }
+        self.recent.push_back(r);
+    }
+
+    fn take(&mut self, change: &reader::Change, clock: &region::facts::Clock, now_ns: u64) {
+        let began_ns = self.began_ns;
+        let (id, flow, is_new) = self.flows.take(change, clock, began_ns);
+        self.remotes.add(now_ns, change, is_new);
+        self.scan.flow(FlowId(id), &flow);
+    }
+
+    /// The host's own address in the flow of a contact.
+    pub(crate) fn local_of(&self, p: &crate::scan::Proof) -> Option<IpAddr> {
+        self.flows.local_of(p)
+    }
+
+    /// Forgets what lies beyond every window. Call now and then.
+    pub(crate) fn prune(&mut self, now_ns: u64) {
+        self.flows.prune(now_ns.saturating_sub(LINGER_NS));
+    }
+}
+
+/// An address out of the form that both families share.
+pub(crate) fn address(a: u128) -> IpAddr {
+    match u32::try_from(a ^ 0xffff_0000_0000) {
+        Ok(v4) => Addr::V4(v4).into(),
+        Err(_) => Addr::V6(a).into(),
+    }
+}

@@ -1,0 +1,114 @@
+//! A watched host's traffic by external address, in the buckets of the slow window: the lines of the summary.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::reader::Change;
+use crate::summary::Figures;
+use crate::window::BUCKET_NS;
+
+/// Externals of a host whose traffic is kept one by one.
+const REMOTES_MAX: usize = 1_024;
+/// Buckets that the slow window may cover.
+const BUCKETS_MAX: u64 = 31;
+
+type Buckets = VecDeque<(u64, [Figures; 2])>;
+
+/// Traffic of one host by external.
+#[derive(Debug, Default)]
+pub(crate) struct Remotes {
+    of: BTreeMap<u128, Buckets>,
+    /// Externals beyond those, and packets without a row.
+    other: Buckets,
+}
+
+/// What a summary says of externals, in one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ByRemote {
+    /// By packets, most first.
+    pub(crate) externals: Vec<(u128, Figures)>,
+    /// What was recorded of others.
+    pub(crate) other: Figures,
+    /// All of them.
+    pub(crate) recorded: Figures,
+}
+
+fn plus(f: &mut Figures, o: &Figures) {
+    f.packets += o.packets;
+    f.flows += o.flows;
+    f.bytes += o.bytes;
+}
+
+fn bucket_of(buckets: &mut Buckets, now_ns: u64) -> Option<&mut [Figures; 2]> {
+    let bucket = now_ns / BUCKET_NS;
+    while buckets.front().is_some_and(|(b, _)| *b + BUCKETS_MAX < bucket) {
+        buckets.pop_front();
+    }
+    if buckets.back().is_none_or(|(b, _)| *b != bucket) {
+        buckets.push_back((bucket, Default::default()));
+    }
+    buckets.back_mut().map(|(_, f)| f)
+}
+
+impl Remotes {
+    /// Adds what a tick brought to a flow.
+    pub(super) fn add(&mut self, now_ns: u64, c: &Change, is_new: bool) {
+        let remote = c.record.key.remote;
+        if !self.of.contains_key(&remote) && self.of.len() >= REMOTES_MAX {
+            self.make_room(now_ns);
+        }
+        let room = self.of.contains_key(&remote) || self.of.len() < REMOTES_MAX;
+        let buckets = if room { self.of.entry(remote).or_default() } else { &mut self.other };
+        let Some(figures) = bucket_of(buckets, now_ns) else { return };
+        for (dir, f) in figures.iter_mut().enumerate() {
+            f.packets += c.packets[dir];
+            f.bytes += c.bytes[dir];
+            f.flows += u64::from(is_new);
+        }
+    }
+
+    /// Adds packets that found no row.
+    pub(super) fn add_other(&mut self, now_ns: u64, packets: [u64; 2], bytes: [u64; 2]) {
+        let Some(figures) = bucket_of(&mut self.other, now_ns) else { return };
+        for (dir, f) in figures.iter_mut().enumerate() {
+            f.packets += packets[dir];
+            f.bytes += bytes[dir];
+        }
+    }
+
+    /// Forgets externals that were silent for the length of the window.
+    fn make_room(&mut self, now_ns: u64) {
+        let oldest = (now_ns / BUCKET_NS).saturating_sub(BUCKETS_MAX);
+        self.of.retain(|_, b| b.back().is_some_and(|(b, _)| *b > oldest));
+    }
+
+    /// The traffic of a direction (0 out, 1 in) since a bucket: at most `most` externals one by one.
+    pub(crate) fn since(&self, bucket: u64, dir: usize, most: usize) -> ByRemote {
+        let sum = |buckets: &Buckets| {
+            let mut f = Figures::default();
+            for (_, figures) in buckets.iter().filter(|(b, _)| *b >= bucket) {
+                plus(&mut f, &figures[dir]);
+            }
+            f
+        };
+        let mut all: Vec<(u128, Figures)> =
+            self.of.iter().map(|(r, b)| (*r, sum(b))).filter(|(_, f)| f.packets > 0).collect();
+        all.sort_by_key(|(r, f)| (std::cmp::Reverse(f.packets), *r));
+        let mut by = ByRemote { other: sum(&self.other), ..ByRemote::default() };
+        by.recorded = by.other;
+        for (_, f) in &all {
+            plus(&mut by.recorded, f);
+        }
+        for (_, f) in all.iter().skip(most) {
+            plus(&mut by.other, f);
+        }
+        all.truncate(most);
+        by.externals = all;
+        by
+    }
+
+    /// Externals that are counted among the others in [`Remotes::since`].
+    pub(crate) fn others(&self, bucket: u64, dir: usize, most: usize) -> usize {
+        let moved = |b: &Buckets| b.iter().any(|(at, f)| *at >= bucket && f[dir].packets > 0);
+        self.of.values().filter(|b| moved(b)).count().saturating_sub(most)
+    }
+}
