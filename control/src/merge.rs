@@ -176,7 +176,7 @@ impl Control {
         let Some(facts) = self.facts().cloned() else { return };
         let now_ns = self.now.mono_ns;
         let (blind, epoch) = (self.blind().is_some(), self.watch.epoch());
-        let quick = ScanLimits::default();
+        let quick = self.config.scan.clone();
         // Who was answered until just now is not judged by silence of 300 ms: it may be an outage that begins.
         let patient = ScanLimits { silence_fast_ns: quick.silence_ns, ..quick.clone() };
         for host in self.watch.hosts() {

@@ -7,6 +7,7 @@ mod error;
 mod limits;
 mod raw;
 mod rules;
+mod scan;
 mod topology;
 mod validate;
 mod values;
@@ -20,6 +21,7 @@ pub use error::{ConfigErrors, Problem};
 pub use ipnet::IpNet;
 pub use limits::{Limit, Limits, Measure, Way};
 pub use rules::{Ceiling, LockScope, Rule, RuleSettings};
+pub use scan::{ScanLimit, ScanLimits};
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
@@ -44,6 +46,8 @@ pub struct Config {
     pub limits: Limits,
     /// Limits of the other groups.
     pub groups: BTreeMap<String, Limits>,
+    /// When contacts make a scan.
+    pub scan: ScanLimits,
     /// What each rule may do.
     pub rules: BTreeMap<Rule, RuleSettings>,
     /// Prefixes that detectors never lock.

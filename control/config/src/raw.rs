@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{Antispoof, Ceiling, Inside, Locale, LockScope};
+use crate::{Antispoof, Ceiling, Inside, Locale, LockScope, ScanLimit};
 
 /// Text, and where it stands.
 pub(crate) type Text = Spanned<String>;
@@ -23,12 +23,36 @@ pub(crate) struct File {
     pub(crate) network: Vec<Network>,
     pub(crate) group: Vec<Group>,
     pub(crate) limits: Limits,
+    pub(crate) scan: Scan,
     pub(crate) rules: BTreeMap<Text, Rule>,
     pub(crate) never_lock: Prefixes,
     pub(crate) exceptions: Prefixes,
     pub(crate) breaker: Breaker,
     pub(crate) unlock: Unlock,
     pub(crate) evidence: Evidence,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Scan {
+    pub(crate) netscan_port: Option<ScanLimit>,
+    pub(crate) netscan_worm: Option<ScanLimit>,
+    pub(crate) netscan_any: Option<ScanLimit>,
+    pub(crate) worm_ports: Option<Vec<u16>>,
+    pub(crate) portscan: Option<ScanLimit>,
+    pub(crate) lock_factor: Option<Spanned<u32>>,
+    pub(crate) failed_percent: Option<Spanned<u32>>,
+    pub(crate) worm_lock_failed_percent: Option<Spanned<u32>>,
+    pub(crate) worm_warn_failed_percent: Option<Spanned<u32>>,
+    pub(crate) unused_hits: Option<u32>,
+    pub(crate) unused_divisor: Option<Spanned<u32>>,
+    pub(crate) ceiling_ports: Option<Vec<u16>>,
+    pub(crate) ceiling: Option<u32>,
+    pub(crate) smtp: Option<u32>,
+    pub(crate) any_contacts: Option<u32>,
+    pub(crate) peer_to_peer_answered_percent: Option<Spanned<u32>>,
+    pub(crate) silence: Option<Text>,
+    pub(crate) silence_fast: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -12,6 +12,7 @@ use crate::error::{ConfigErrors, Problem};
 use crate::limits::{Limits, Measure, Way, check};
 use crate::raw;
 use crate::rules::{Rule, RuleSettings};
+use crate::scan::ScanLimits;
 use crate::values::Validator;
 use crate::{
     Breaker, Config, Control, DEFAULT_GROUP, Dataplane, Evidence, Feed, HOSTS_MAX, Run, Tables, Unlock,
@@ -57,6 +58,7 @@ impl Validator<'_> {
         let groups = self.groups(&limits, f.group);
         let networks = self.networks(f.network, &groups, tables);
         let wires = self.wires(f.wire);
+        let scan = self.scan(f.scan);
         let rules = self.rules(f.rules);
         let control_core = f.control.core.clone();
         let control = self.control(f.control, &run);
@@ -72,6 +74,7 @@ impl Validator<'_> {
             networks,
             limits,
             groups,
+            scan,
             rules,
             never_lock: self.prefixes(f.never_lock),
             exceptions: self.prefixes(f.exceptions),
@@ -265,6 +268,50 @@ impl Validator<'_> {
             }
         }
         limits
+    }
+
+    fn scan(&mut self, s: raw::Scan) -> ScanLimits {
+        let d = ScanLimits::default();
+        let mut percent = |key: &str, value, default| self.number::<u32>(key, value, default, 0..=100);
+        let failed_percent = percent("failed_percent", s.failed_percent, d.failed_percent);
+        let worm_lock_failed_percent =
+            percent("worm_lock_failed_percent", s.worm_lock_failed_percent, d.worm_lock_failed_percent);
+        let worm_warn_failed_percent =
+            percent("worm_warn_failed_percent", s.worm_warn_failed_percent, d.worm_warn_failed_percent);
+        let p2p_answered_percent =
+            percent("peer_to_peer_answered_percent", s.peer_to_peer_answered_percent, d.p2p_answered_percent);
+        let tenth = SECOND / 10;
+        let silence_fast = self.duration(
+            "silence_fast",
+            s.silence_fast,
+            Duration::from_nanos(d.silence_fast_ns),
+            tenth..=60 * SECOND,
+        );
+        let silence =
+            self.duration("silence", s.silence, Duration::from_nanos(d.silence_ns), tenth..=60 * SECOND);
+        let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+        ScanLimits {
+            netscan_port: s.netscan_port.unwrap_or(d.netscan_port),
+            netscan_worm: s.netscan_worm.unwrap_or(d.netscan_worm),
+            netscan_any: s.netscan_any.unwrap_or(d.netscan_any),
+            worm_ports: s.worm_ports.unwrap_or(d.worm_ports),
+            portscan: s.portscan.unwrap_or(d.portscan),
+            lock_factor: self.number("lock_factor", s.lock_factor, d.lock_factor, 0..=1_000),
+            failed_percent,
+            worm_lock_failed_percent,
+            worm_warn_failed_percent,
+            unused_hits: s.unused_hits.unwrap_or(d.unused_hits),
+            unused_divisor: self.number("unused_divisor", s.unused_divisor, d.unused_divisor, 1..=100),
+            ceiling_ports: s.ceiling_ports.unwrap_or(d.ceiling_ports),
+            ceiling: s.ceiling.unwrap_or(d.ceiling),
+            smtp: s.smtp.unwrap_or(d.smtp),
+            any_contacts: s.any_contacts.unwrap_or(d.any_contacts),
+            p2p_answered_percent,
+            silence_ns: ns(silence),
+            silence_fast_ns: ns(silence_fast),
+            fast_contacts: d.fast_contacts,
+            fast_answered_percent: d.fast_answered_percent,
+        }
     }
 
     fn rules(&mut self, raw: BTreeMap<Spanned<String>, raw::Rule>) -> BTreeMap<Rule, RuleSettings> {
