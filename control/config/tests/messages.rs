@@ -120,7 +120,7 @@ fn every_mistake_has_a_place_and_an_advice() {
     refused("[never_lock]\nprefixes = [\"10.0.0.0/24\", \"10.0.1.1/24\"]\n", 2, 28, &["10.0.1.0/24"]);
     refused("[rules.syn-out]\ndeadline = \"soon\"\n", 2, 12, &["no duration", "30s"]);
     refused("[rules.syn-out]\naction = \"kill\"\n", 2, 10, &["`observe`, `warn`, `lock`"]);
-    refused("[rules.netscan]\n", 1, 8, &["unknown rule"]);
+    refused("[rules.phishing]\n", 1, 8, &["unknown rule"]);
     refused("[[group]]\nname = \"default\"\n", 2, 8, &["[limits]"]);
     refused("[[group]]\nname = \"w\"\n[[group]]\nname = \"w\"\n", 4, 8, &["two groups"]);
     refused("[evidence]\nlocale = \"fr\"\n", 2, 10, &["`en` or `de`"]);
