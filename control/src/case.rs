@@ -124,9 +124,10 @@ impl Control {
             Some(w) => (w.remotes.since(bucket, dir, most), w.remotes.others(bucket, dir, most)),
             None => Default::default(),
         };
+        let packets = c.packets.saturating_sub(by.recorded.packets);
         let before = Figures {
-            packets: c.packets.saturating_sub(by.recorded.packets),
-            flows: c.syn.saturating_sub(by.recorded.flows),
+            packets,
+            flows: c.syn.saturating_sub(by.recorded.flows).min(packets),
             bytes: c.bytes.saturating_sub(by.recorded.bytes),
         };
         Some(Summary {

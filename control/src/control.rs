@@ -66,6 +66,10 @@ pub struct Stats {
     pub ranges: u64,
     /// Ticks so far.
     pub ticks: u64,
+    /// Watched hosts.
+    pub watched: u64,
+    /// Packets of watched hosts that were not recorded.
+    pub evidence_lost: u64,
 }
 
 /// The deciding core.
@@ -377,6 +381,8 @@ impl Control {
             windows.retain(|_, w| !w.is_idle(now_ns));
         }
         self.stats.windows = windows.len() as u64;
+        self.stats.watched = self.watch.len() as u64;
+        self.stats.evidence_lost = self.watch.evidence_lost;
         self.exemptions.retain(|(_, _, until)| *until > at);
     }
 

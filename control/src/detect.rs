@@ -101,8 +101,7 @@ pub fn amount(way: Way, measure: Measure, out: &Counts, inbound: &Counts) -> u64
     let plain = match measure {
         Measure::Packets => c.packets,
         Measure::Bits => c.bytes * 8,
-        // Flows are counted exactly by the flow tables of watched hosts, which come with the scan detectors.
-        Measure::Flows => 0,
+        Measure::Flows => c.flows,
         Measure::Syn => c.syn,
         Measure::Udp => c.udp,
         Measure::Icmp => c.icmp,
@@ -172,7 +171,11 @@ pub fn is_near_a_limit(counts: &[Counts; 2], span_ns: u64, limits: &Limits) -> b
                 [l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean].into_iter().filter(|v| *v > 0).min();
             smallest.is_some_and(|limit| {
                 let share = u128::from(limit) * u128::from(span_ns) / 1_000_000_000 / 4;
-                let n = amount(way, measure, &counts[0], &counts[1]);
+                // Flows are counted of watched hosts; who is not watched yet comes near by what began.
+                let n = match measure {
+                    Measure::Flows => counts[way as usize].syn.max(counts[way as usize].opens),
+                    _ => amount(way, measure, &counts[0], &counts[1]),
+                };
                 n > 0 && u128::from(n) >= share
             })
         })
@@ -208,6 +211,7 @@ mod tests {
         reactions_icmp: 0,
         small: 0,
         opens: 0,
+        flows: 0,
     };
 
     #[test]

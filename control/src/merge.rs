@@ -91,6 +91,9 @@ impl Control {
         let Some(group) = group else { return true };
         let limits = self.config.limits_for(&group);
         let now_ns = self.now.mono_ns;
+        for (counts, began) in pair.iter_mut().zip(self.watch.take_new_flows(host)) {
+            counts.flows = began;
+        }
         let near = is_near_a_limit(&pair, span_ns, limits);
         // The history of a host that is or may be watched begins no later than its flows do.
         let nominated = !gap && self.nominate(facts, host, &pair, near);

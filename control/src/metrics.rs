@@ -39,6 +39,10 @@ pub struct Snapshot {
     pub active_hosts: u64,
     /// Hosts whose history is kept.
     pub histories: u64,
+    /// Watched hosts.
+    pub watched: u64,
+    /// Packets of watched hosts that were not recorded.
+    pub evidence_lost: u64,
     /// Ticks.
     pub ticks: u64,
     /// Ticks that were left out since an earlier one took too long.
@@ -187,6 +191,12 @@ fn control(s: &Snapshot, f: &mut Families) {
     }
     f.gauge("cordon_active_hosts", "Hosts that moved in the last tick.").add(&[], s.active_hosts);
     f.gauge("cordon_host_histories", "Hosts whose last 300 seconds are kept.").add(&[], s.histories);
+    f.gauge("cordon_watched_hosts", "Hosts whose flows are kept exactly.").add(&[], s.watched);
+    f.counter(
+        "cordon_evidence_lost_total",
+        "Packets of watched hosts that were not recorded: quota, or a full ring.",
+    )
+    .add(&[], s.evidence_lost);
     f.counter("cordon_ticks_total", "Ticks of the control thread.").add(&[], s.ticks);
     f.counter("cordon_ticks_missed_total", "Ticks left out since an earlier one took too long.")
         .add(&[], s.ticks_missed);

@@ -377,6 +377,8 @@ impl Shell {
             active_hosts: stats.active_hosts,
             histories: stats.windows,
             ticks: stats.ticks,
+            watched: stats.watched,
+            evidence_lost: stats.evidence_lost,
             ticks_missed: self.ticks_missed,
             store_waiting: self.store.waiting().load(std::sync::atomic::Ordering::Relaxed),
             office_restarts: self.office.as_ref().map_or(0, Office::restarts),

@@ -14,6 +14,8 @@ const ENOUGH_PACKETS: u64 = 1_000;
 const ENOUGH_SYN: u64 = 100;
 /// Rules stay blind for so long after the last sign: what was asked meanwhile is still without an answer.
 const STICKY_NS: u64 = 10_000_000_000;
+/// SYN-ACK of a host in a tick that may answer SYN of ticks before.
+const LATE_ANSWERS: u64 = 8;
 const SECOND_NS: u64 = 1_000_000_000;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +47,8 @@ impl Visibility {
         if blameless {
             s.out_packets += pair[0].packets;
             s.syn += pair[0].syn;
-            s.syn_ack += pair[1].syn_ack.min(pair[0].syn);
+            // An answer may come a tick later than its question; a flood of SYN-ACK to one host is no answer.
+            s.syn_ack += pair[1].syn_ack.min(pair[0].syn + LATE_ANSWERS);
         }
     }
 
@@ -126,6 +129,16 @@ mod tests {
             v.look(at(s));
         }
         assert!(v.blind(at(64)).is_some());
+    }
+
+    #[test]
+    fn answers_that_come_a_tick_later_are_answers() {
+        let mut v = Visibility::default();
+        for i in 0..200 {
+            v.add(at(0), &pair(5, if i % 2 == 0 { 5 } else { 0 }, 5, if i % 2 == 0 { 0 } else { 5 }), true);
+        }
+        v.look(at(0));
+        assert_eq!(v.blind(at(0)), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use region::flows::{Evidence, FLOWS_MAX, WATCHED_MAX};
 use region::{Addr, Facts, Fanout, HostId, Policy, WatchSlot};
 
-use crate::scan::{FlowId, HostScan};
+use crate::scan::{FlowId, HostScan, Opener};
 use flows::HostFlows;
 use reader::Readers;
 pub(crate) use remotes::Remotes;
@@ -89,6 +89,8 @@ pub(crate) struct Watched {
     flows: HostFlows,
     pub(crate) remotes: Remotes,
     pub(crate) recent: VecDeque<Record>,
+    /// Flows that began since the last tick, by direction of their first packet.
+    new_flows: [u64; 2],
     /// Evidence of it is being collected.
     pub(crate) case: bool,
 }
@@ -123,6 +125,7 @@ impl Watch {
         self.readers = Readers::begin(facts, generation);
         self.turned_ns = now_ns;
         self.next_slot = 1;
+        self.evidence_lost = 0;
         self.freed.clear();
         for w in 0..facts.workers().len() {
             policy.set_evidence_read(w, facts.evidence(w).head());
@@ -164,6 +167,11 @@ impl Watch {
     /// Watched hosts, in order.
     pub(crate) fn hosts(&self) -> Vec<HostId> {
         self.hosts.keys().copied().collect()
+    }
+
+    /// Flows of a watched host that began since the last call, by direction.
+    pub(crate) fn take_new_flows(&mut self, host: HostId) -> [u64; 2] {
+        self.hosts.get_mut(&host).map(|w| std::mem::take(&mut w.new_flows)).unwrap_or_default()
     }
 
     /// How many are watched.
@@ -338,6 +346,7 @@ impl Watched {
             flows: HostFlows::default(),
             remotes: Remotes::default(),
             recent: VecDeque::new(),
+            new_flows: [0; 2],
             case: false,
         }
     }
@@ -357,6 +366,13 @@ impl Watched {
     fn take(&mut self, change: &reader::Change, clock: &region::facts::Clock, now_ns: u64) {
         let began_ns = self.began_ns;
         let (id, flow, is_new) = self.flows.take(change, clock, began_ns);
+        match flow.opener {
+            Opener::None | Opener::Reaction | Opener::Fragment => {}
+            Opener::RemoteFirst => self.new_flows[1] += u64::from(is_new),
+            _ => self.new_flows[0] += u64::from(is_new),
+        }
+        let inbound = change.packets[1] > change.packets[0];
+        self.new_flows[usize::from(inbound)] += change.began;
         self.remotes.add(now_ns, change, is_new);
         self.scan.flow(FlowId(id), &flow);
     }

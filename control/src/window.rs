@@ -42,6 +42,8 @@ pub struct Counts {
     pub small: u64,
     /// First contacts.
     pub opens: u64,
+    /// Flows that began; exact, and known of watched hosts only.
+    pub flows: u64,
 }
 
 impl Counts {
@@ -63,6 +65,7 @@ impl Counts {
             reactions_icmp: narrow(d.reactions_icmp),
             small: narrow(d.small),
             opens: narrow(d.opens),
+            flows: 0,
         }
     }
 
@@ -81,6 +84,7 @@ impl Counts {
         self.reactions_icmp += o.reactions_icmp;
         self.small += o.small;
         self.opens += o.opens;
+        self.flows += o.flows;
     }
 }
 

@@ -14,10 +14,13 @@ pub(super) struct Change {
     pub(super) packets: [u64; 2],
     /// Bytes since the last reading.
     pub(super) bytes: [u64; 2],
+    /// Flows that began in a row without ports.
+    pub(super) began: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
+    began: u64,
     stamp: (u64, u64),
     packets: [u64; 2],
     bytes: [u64; 2],
@@ -121,8 +124,14 @@ impl Reader {
             let (packets, bytes) = (since(record.packets, was.packets), since(record.bytes, was.bytes));
             // The counters may have moved on since the stamp was taken: what was read is what is remembered.
             let read = record.packets[0].wrapping_add(record.packets[1]);
-            *was = Row { stamp: (read, record.flags), packets: record.packets, bytes: record.bytes };
-            each(Change { record, packets, bytes });
+            let began = record.began.wrapping_sub(was.began);
+            *was = Row {
+                stamp: (read, record.flags),
+                packets: record.packets,
+                bytes: record.bytes,
+                began: record.began,
+            };
+            each(Change { record, packets, bytes, began });
         }
     }
 }

@@ -62,7 +62,8 @@ impl Remotes {
         for (dir, f) in figures.iter_mut().enumerate() {
             f.packets += c.packets[dir];
             f.bytes += c.bytes[dir];
-            f.flows += u64::from(is_new);
+            // A row without ports is no flow itself, and says how many began in it.
+            f.flows += if c.began > 0 { c.began } else { u64::from(is_new && c.record.began == 0) };
         }
     }
 

@@ -189,12 +189,26 @@ fn what_is_beyond_the_quota_is_counted_and_nothing_is_lost() {
     let rows = b.rows();
     let cell = &b.facts.watch_cells(0)[1];
     let in_rows: u64 = rows.iter().map(|r| r.packets[0]).sum();
-    assert_eq!((rows.len(), in_rows, cell.other_packets[0].load(Relaxed)), (100, 100, 200));
+    // A hundred flows, a hundred externals without ports, and the rest.
+    assert_eq!((rows.len(), in_rows, cell.other_packets[0].load(Relaxed)), (200, 200, 100));
     assert_eq!(b.facts.totals(HOST, Dir::Out).packets, 300);
     // A new generation has room again.
     b.policy.turn_generation();
     b.out(remote(5_000), 17, &udp(1_000, 9));
     assert_eq!(b.rows().len(), 1);
+}
+
+#[test]
+fn a_flood_to_one_external_is_counted_exactly_beyond_the_quota() {
+    let mut b = Bench::watched();
+    b.policy.set_quotas(100, 8);
+    for port in 1_000..6_000 {
+        b.out(REMOTE, 6, &tcp(port, 80, SYN));
+    }
+    let rows = b.rows();
+    let rest = rows.last().unwrap();
+    assert_eq!((rows.len(), rest.key.remote_port, rest.packets[0], rest.began), (101, 0, 4_900, 4_900));
+    assert_eq!(b.facts.watch_cells(0)[1].other_packets[0].load(Relaxed), 0);
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! found through buckets under the keyed hash, with bounded probes. A row's key is written before the table's length is
 //! raised with Release, and never again within its generation; its counters are the worker's. Control ends a generation;
 //! each worker turns to the other table at its next burst and says so. From then on the first one is complete, and stays
-//! as it is until control ends the next generation. What finds no row (quota of its host, or the table is full) is
-//! counted in the host's [`WatchCell`], so that nothing is lost from a sum.
+//! as it is until control ends the next generation. A host that has used up its quota of rows gets rows by external and
+//! protocol alone; what finds no row at all is counted in the host's [`WatchCell`], so that nothing is lost from a sum.
 //!
 //! **First contacts.** A host that is not watched leaves a row for each new contact that it opens, while its worker's
 //! table is not half full: a scan of a thousand ports in a tenth of a second is over before anybody could set a watch.
@@ -163,7 +163,9 @@ shared_struct! {
         bytes: [AtomicU64; 2],
         flags: AtomicU64,
         host: AtomicU64,
-        spare: [AtomicU64; 2],
+        /// Flows that began in a row without ports.
+        began: AtomicU64,
+        spare: AtomicU64,
     }
 }
 const _: () = assert!(size_of::<FlowRow>() == 128);
@@ -189,6 +191,8 @@ pub struct FlowRecord {
     pub first_frame_bytes: u32,
     /// [`flag`] bits.
     pub flags: u64,
+    /// Flows (of TCP) that began in a row without ports.
+    pub began: u64,
 }
 
 /// A packet of a watched host, on its way into a row.
@@ -224,6 +228,7 @@ impl FlowRow {
             c.store(0, Relaxed);
         }
         self.flags.store(0, Relaxed);
+        self.began.store(0, Relaxed);
     }
 
     #[inline]
@@ -249,6 +254,7 @@ impl FlowRow {
             opener: Opener::of(opener & 0xff),
             first_frame_bytes: u32::try_from(opener >> 8).unwrap_or(u32::MAX),
             flags: self.flags.load(Relaxed),
+            began: self.began.load(Relaxed),
         }
     }
 
@@ -348,6 +354,18 @@ impl<'a> FlowTable<'a> {
     pub fn count(&self, p: &FlowPacket, hash_key: [u64; 2], quota: u32) {
         if let Some(row) = self.find(&p.key, hash_key).or_else(|| self.take(p, hash_key, quota)) {
             row.count(p);
+            return;
+        }
+        // Beyond the quota one row for each external keeps what a flood to few of them comes to.
+        let key = FlowKey { local_port: 0, remote_port: 0, ..p.key };
+        let rest = FlowPacket { key, opener: Opener::None, flags: 0, ..*p };
+        let both = quota.saturating_mul(2);
+        if let Some(row) = self.find(&key, hash_key).or_else(|| self.take(&rest, hash_key, both)) {
+            row.count(&rest);
+            add(
+                &row.began,
+                u64::from(p.opener == Opener::Syn && p.dir == Dir::Out || p.opener == Opener::RemoteFirst),
+            );
         } else if let Some(cell) = self.cells.get(usize::from(p.slot.0)) {
             add(&cell.other_packets[p.dir as usize], 1);
             add(&cell.other_bytes[p.dir as usize], u64::from(p.bytes));
