@@ -171,7 +171,7 @@ impl Control {
     /// is never less than what was recorded of it.
     pub(crate) fn read_watched(&mut self) {
         let Some(facts) = self.facts().cloned() else { return };
-        let _link = self.watch.read(&self.policy, &facts, self.now.mono_ns);
+        self.watch.read(&self.policy, &facts, self.now.mono_ns);
     }
 
     /// Judges what watched hosts contact.

@@ -200,8 +200,8 @@ impl Watch {
         }
     }
 
-    /// Takes in what the dataplane has written since the last tick. Returns records that belong to no host.
-    pub(crate) fn read(&mut self, policy: &Policy, facts: &Facts, now_ns: u64) -> Vec<Record> {
+    /// Takes in what the dataplane has written since the last tick.
+    pub(crate) fn read(&mut self, policy: &Policy, facts: &Facts, now_ns: u64) {
         let clock = facts.clock();
         let (hosts, of_slot, early) = (&mut self.hosts, &self.of_slot, &mut self.early);
         early.clear();
@@ -219,7 +219,6 @@ impl Watch {
                 w.remotes.add_other(now_ns, packets, bytes);
             }
         });
-        let mut link = Vec::new();
         for worker in 0..facts.workers().len() {
             let ring = facts.evidence(worker);
             let head = ring.head();
@@ -227,17 +226,14 @@ impl Watch {
             while at < head {
                 if let Some(packet) = ring.get(at) {
                     let record = Record { unix_ns: clock.unix_ns(packet.time), packet };
-                    match of_slot.get(&packet.slot).and_then(|h| hosts.get_mut(h)) {
-                        Some(w) => w.record(record),
-                        None if packet.slot == WatchSlot::LINK => link.push(record),
-                        None => {}
+                    if let Some(w) = of_slot.get(&packet.slot).and_then(|h| hosts.get_mut(h)) {
+                        w.record(record);
                     }
                 }
                 at += 1;
             }
             policy.set_evidence_read(worker, head);
         }
-        link
     }
 
     /// Ends a generation when it is time and everything of the one before was read; turns the epoch.

@@ -14,6 +14,7 @@ use crate::flows::{
 };
 use crate::host::{Dir, HostId, HostLine, LineTotals, Traits};
 use crate::layout::{Capacities, PORTS_MAX, Planner, Section, WORKERS_MAX};
+use crate::link::{LINK_MAX, LinkHead, LinkRecord, LinkRing};
 use crate::map::{Mapping, PageKind, RegionError, WriterLock, shared_struct};
 use crate::touched::{Touched, sizes};
 use crate::verdict::{Class, Side, Verdict};
@@ -175,6 +176,9 @@ struct Layout {
     watch_cells: Section,
     evidence: Section,
     evidence_heads: Section,
+    link: Section,
+    link_heads: Section,
+    macs: Section,
     size: usize,
     hash: u64,
 }
@@ -201,6 +205,9 @@ impl Layout {
         let watch_cells = p.table::<WatchCell>(workers * WATCHED_MAX);
         let evidence = p.table::<EvidenceRecord>(workers * EVIDENCE_MAX);
         let evidence_heads = p.table::<[AtomicU64; 8]>(workers);
+        let link = p.table::<LinkRecord>(workers * LINK_MAX);
+        let link_heads = p.table::<LinkHead>(workers);
+        let macs = p.table::<AtomicU64>(workers * hosts.next_multiple_of(8));
         let (size, hash) = p.finish();
         Layout {
             capacities,
@@ -218,6 +225,9 @@ impl Layout {
             watch_cells,
             evidence,
             evidence_heads,
+            link,
+            link_heads,
+            macs,
             size,
             hash,
         }
@@ -391,6 +401,7 @@ impl Facts {
             lines: self.lines(worker),
             fanout: self.fanout_maps(worker),
             early: early.get(worker * n..(worker + 1) * n).unwrap_or(&[]),
+            macs: self.macs(worker),
             facts: self,
             worker,
         }
@@ -401,6 +412,12 @@ impl Facts {
     fn fanout_maps(&self, worker: usize) -> &[FanoutMap] {
         let n = self.layout.capacities.hosts() as usize * MAPS;
         self.map.table::<FanoutMap>(self.layout.fanout).get(worker * n..(worker + 1) * n).unwrap_or(&[])
+    }
+
+    fn macs(&self, worker: usize) -> &[AtomicU64] {
+        let n = (self.layout.capacities.hosts() as usize).next_multiple_of(8);
+        let all: &[AtomicU64] = self.map.table(self.layout.macs);
+        all.get(worker * n..(worker + 1) * n).unwrap_or(&[])
     }
 
     /// A host's maps of `epoch` and the one before, merged over workers.
@@ -458,6 +475,17 @@ impl Facts {
             records: records.get(worker * EVIDENCE_MAX..(worker + 1) * EVIDENCE_MAX).unwrap_or(&[]),
             head: &heads[worker.min(heads.len() - 1)][0],
             cells: self.watch_cells(worker),
+        }
+    }
+
+    /// The ring of a worker for frames of the segment's own protocols.
+    #[inline]
+    pub fn link(&self, worker: usize) -> LinkRing<'_> {
+        let records: &[LinkRecord] = self.map.table(self.layout.link);
+        let heads: &[LinkHead] = self.map.table(self.layout.link_heads);
+        LinkRing {
+            records: records.get(worker * LINK_MAX..(worker + 1) * LINK_MAX).unwrap_or(&[]),
+            head: &heads[worker.min(heads.len() - 1)],
         }
     }
 
@@ -649,6 +677,8 @@ pub struct WorkerFacts<'a> {
     fanout: &'a [FanoutMap],
     /// For each host the generation of its latest row of a first contact.
     early: &'a [AtomicU8],
+    /// For each host the device that it was last heard from, and in which minute.
+    macs: &'a [AtomicU64],
     /// The whole file, for IPv6 hosts and counters.
     pub facts: &'a Facts,
     /// Which worker.
@@ -674,6 +704,20 @@ impl<'a> WorkerFacts<'a> {
         if let Some(m) = self.fanout.get(index(host.index(), epoch, map)) {
             crate::map::prefetch(m);
         }
+    }
+
+    /// Notes which device a host is heard from. True when it is another one than before, or was not looked at for a minute
+    /// (512 ticks).
+    #[inline(always)]
+    pub fn is_new_device(&self, host: HostId, mac: &[u8; 6], tick: u64) -> bool {
+        let Some(cell) = self.macs.get(host.index()) else { return false };
+        let [a, b, c, d, e, f] = *mac;
+        let word = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | (tick >> 9 & 0xffff) << 48;
+        let new = cell.load(Relaxed) != word;
+        if new {
+            cell.store(word, Relaxed);
+        }
+        new
     }
 
     /// Notes that a host that is not watched has a row of a first contact in this generation.

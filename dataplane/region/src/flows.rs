@@ -41,11 +41,6 @@ const PROBES: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchSlot(pub u16);
 
-impl WatchSlot {
-    /// Frames that belong to no host: ARP, spanning tree, … for the detector of wrong configuration.
-    pub const LINK: WatchSlot = WatchSlot(0);
-}
-
 /// What the packet that began a flow was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -286,7 +281,7 @@ const _: () = assert!(size_of::<WatchCell>() == 64);
 
 /// Counts up a number that begins at zero with each `period`. False, and unchanged, at `quota`.
 #[inline]
-fn within(word: &AtomicU64, period: u64, quota: u32) -> bool {
+pub(crate) fn within(word: &AtomicU64, period: u64, quota: u32) -> bool {
     const LOW: u64 = 0xffff_ffff;
     let period = period & LOW;
     let was = word.load(Relaxed);
@@ -433,9 +428,9 @@ const _: () = assert!(size_of::<EvidenceRecord>() == 128);
 pub struct Evidence {
     /// Worker's clock.
     pub time: u64,
-    /// The watched host, or [`WatchSlot::LINK`].
+    /// The watched host.
     pub slot: WatchSlot,
-    /// Which way, as the host sees it; for [`WatchSlot::LINK`] `Out` is from inside.
+    /// Which way, as the host sees it.
     pub dir: Dir,
     /// Whether it was dropped.
     pub dropped: bool,

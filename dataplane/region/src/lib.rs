@@ -16,6 +16,7 @@ pub mod fanout;
 pub mod flows;
 pub mod host;
 pub mod layout;
+pub mod link;
 pub mod locks;
 pub mod map;
 pub mod policy;

@@ -11,6 +11,7 @@ use crate::facts::Facts;
 use crate::flows::{EVIDENCE_MAX, WATCHED_MAX, WatchSlot};
 use crate::host::{Dir, HostFlags, HostId, HostLine, LineTotals};
 use crate::layout::{Capacities, Planner, Section, WORKERS_MAX};
+use crate::link::LINK_MAX;
 use crate::locks::{EXCEPTIONS_MAX, Exception, ExceptionCell, LockCell, LockedRange, excepted, locked_at};
 use crate::map::{Mapping, PageKind, RegionError, WriterLock, shared_struct};
 
@@ -64,6 +65,8 @@ shared_struct! {
         evidence_quota: AtomicU64,
         /// How far control has read each worker's evidence ring.
         evidence_read: [AtomicU64; WORKERS_MAX],
+        /// How far control has read each worker's ring of link frames.
+        link_read: [AtomicU64; WORKERS_MAX],
     }
 }
 
@@ -156,6 +159,8 @@ pub struct WatchLimits {
     pub evidence_quota: u32,
     /// How far control has read the worker's ring.
     pub evidence_read: u64,
+    /// How far control has read the worker's ring of link frames.
+    pub link_read: u64,
 }
 
 /// A request of control to insert an IPv6 host.
@@ -357,6 +362,7 @@ impl Policy {
             flow_quota: narrow(&h.flow_quota),
             evidence_quota: narrow(&h.evidence_quota),
             evidence_read: h.evidence_read[worker % WORKERS_MAX].load(Acquire),
+            link_read: h.link_read[worker % WORKERS_MAX].load(Acquire),
         }
     }
 
@@ -549,6 +555,17 @@ impl Policy {
         } else {
             read
         }
+    }
+
+    /// Says how far a worker's ring of link frames has been read.
+    pub fn set_link_read(&self, worker: usize, number: u64) {
+        self.header().link_read[worker % WORKERS_MAX].store(number, Release);
+    }
+
+    /// How far a worker's ring of link frames has been read; not further behind than the ring is long.
+    pub fn link_read(&self, worker: usize, head: u64) -> u64 {
+        let read = self.header().link_read[worker % WORKERS_MAX].load(Relaxed);
+        if head.wrapping_sub(read) > LINK_MAX as u64 { head.saturating_sub(LINK_MAX as u64) } else { read }
     }
 
     /// Forward everything, enforce nothing; or back.
