@@ -82,8 +82,8 @@ impl Tree {
             }
             return None;
         }
-        let established = self.hellos >= ESTABLISHED
-            && self.last_ns.saturating_sub(self.since_ns) >= ESTABLISHED_NS;
+        let established =
+            self.hellos >= ESTABLISHED && self.last_ns.saturating_sub(self.since_ns) >= ESTABLISHED_NS;
         if root > known && now_ns.saturating_sub(self.last_ns) <= MAX_AGE_NS {
             return None;
         }
@@ -119,7 +119,9 @@ impl Bridges {
         });
         // A switch that passes the news on is not the one to blame.
         let culprit = match root {
-            Some(root) if side == Side::Mirror && known.is_some() && root != plain(b.bridge) => Bpdu::mac(root),
+            Some(root) if side == Side::Mirror && known.is_some() && root != plain(b.bridge) => {
+                Bpdu::mac(root)
+            }
             _ => sender,
         };
         if let Some(k) = self.bridges.entry(BridgeKey(segment, culprit), now_ns) {

@@ -23,6 +23,10 @@ pub(super) const CLAIMS_OF_ONE: u32 = 256;
 const PASSING_MAX: usize = 256;
 /// Answers that nobody asked for before they are an offence: one or two are lost questions.
 const UNASKED: u32 = 3;
+/// Answers to one asker within a minute that no lost question explains: hosts ask again after 15 to 45 seconds (RFC 4861
+/// section 6.3.2; Linux does the same for ARP), poisoners repeat every second or two.
+const BURST: u32 = 10;
+const BURST_NS: u64 = 60_000_000_000;
 /// A poisoner asks for what he claims about when he claims it: his tool looks for its victim.
 const ASKS_AND_CLAIMS_NS: u64 = 60_000_000_000;
 /// A probe is answered within a second or two (RFC 5227 section 2.1.1).
@@ -85,6 +89,9 @@ pub(super) struct Claim {
     unasked: u32,
     unasked_ns: u64,
     other_sender: u32,
+    burst: u32,
+    burst_to: Option<IpAddr>,
+    burst_ns: u64,
     told: [Option<IpAddr>; TOLD],
     told_next: usize,
 }
@@ -159,8 +166,8 @@ impl Claims {
         self.asks.note(segment, Asker::Address(number(asker)), t, mac, now_ns);
         self.asks.note(segment, Asker::Device(mac), t, mac, now_ns);
         let own = self.table.get(&ClaimKey { segment, mac, address: target });
-        let claimed = own
-            .is_some_and(|c| c.unasked > 0 && now_ns.saturating_sub(c.unasked_ns) <= ASKS_AND_CLAIMS_NS);
+        let claimed =
+            own.is_some_and(|c| c.unasked > 0 && now_ns.saturating_sub(c.unasked_ns) <= ASKS_AND_CLAIMS_NS);
         if claimed && !mac.is_shared() {
             let n = Note {
                 claimed: Some(target),
@@ -210,14 +217,19 @@ impl Claims {
             openly: matches!(s.kind, Kind::Request) || reply == Some(Reply::Asked),
         };
 
-        let is_new = self.table.get(&key).is_none();
-        let mut claim = if is_new { Claim::default() } else { *self.table.get(&key).unwrap_or(&Claim::default()) };
+        let known = self.table.get(&key).copied();
+        let is_new = known.is_none();
+        let mut claim = known.unwrap_or_default();
         (claim.side, claim.last_ns) = (Some(s.side), s.now_ns);
         claim.fresh_claims += 1;
         match (s.kind, reply) {
             (Kind::Reply(to), Some(Reply::Unasked)) => {
                 claim.unasked = claim.unasked.saturating_add(1);
                 claim.unasked_ns = s.now_ns;
+                if claim.burst == 0 || s.now_ns.saturating_sub(claim.burst_ns) > BURST_NS {
+                    (claim.burst, claim.burst_to, claim.burst_ns) = (0, to, s.now_ns);
+                }
+                claim.burst = claim.burst.saturating_add(u32::from(claim.burst_to == to));
                 if to.is_some() && !claim.told.contains(&to) {
                     claim.told[claim.told_next % TOLD] = to;
                     claim.told_next += 1;
@@ -241,8 +253,11 @@ impl Claims {
             *c = claim;
         }
 
+        // A frame counts once, for however many reasons.
+        let mut frames = 1;
         let mut blame = |mac: Mac, reason, claimed, victim| {
-            let n = Note { claimed: Some(claimed), victim, ..Note::new(reason, s.now_ns) };
+            let n = Note { frames, claimed: Some(claimed), victim, ..Note::new(reason, s.now_ns) };
+            frames = 0;
             offences.add(spoof(s.address), s.segment, mac, &n);
         };
         if let Some(c) = conflict {
@@ -278,10 +293,12 @@ impl Claims {
                 blame(s.sender, Reason::CrossClaim, *other, self.victim(s.segment, *other, s.sender));
             }
         }
-        // It goes on, about an address other than its own; told only where questions are seen at all.
+        // It goes on, about an address other than its own; where questions are not seen at all, only what no question
+        // explains is told.
         let is_habit = claim.unasked >= UNASKED && claim.unasked > 2 * (claim.asked + claim.announced);
         let has_other = home.is_some_and(|h| h != s.address);
-        if is_habit && has_other && self.asks.sees_both(s.now_ns) {
+        let is_seen = has_other && self.asks.sees_both(s.now_ns);
+        if is_habit && (is_seen || claim.burst >= BURST) {
             blame(s.sender, Reason::Unasked, s.address, victim);
         }
         let asked = self.asks.asked(

@@ -67,7 +67,13 @@ pub(super) struct Servers {
 
 impl Servers {
     pub(super) fn new(hash_key: [u64; 2]) -> Servers {
-        Servers { servers: Table::new(SERVERS_MAX, hash_key), clients: Vec::new(), pending: false, more: 0, forged: None }
+        Servers {
+            servers: Table::new(SERVERS_MAX, hash_key),
+            clients: Vec::new(),
+            pending: false,
+            more: 0,
+            forged: None,
+        }
     }
 
     /// A message to a client.
@@ -186,10 +192,13 @@ impl Servers {
     fn judge_clients(&mut self, now_ns: u64, env: &Env, stations: &Stations, offences: &mut Offences) {
         self.clients.retain(|c| now_ns.saturating_sub(c.at_ns) <= CLIENTS_NS);
         let settled = self.clients.iter().filter(|c| now_ns.saturating_sub(c.at_ns) >= SETTLED_NS);
+        let speaks = |c: &Client, mac: Mac| {
+            stations.get(&StationKey(c.segment, mac)).is_some_and(|s| s.beyond_dhcp > 0)
+        };
         let idle: Vec<&Client> = settled
             .filter(|c| {
                 !c.relayed
-                    && stations.get(&StationKey(c.segment, c.client)).is_none_or(|s| s.beyond_dhcp == 0)
+                    && !speaks(c, c.client)
                     && env.inventory.is_none_or(|i| i.server(c.client).is_none())
             })
             .collect();
@@ -202,15 +211,16 @@ impl Servers {
                 found.push((Reason::OneTakesMany, c.segment, many[0], many.len(), c.at_ns));
             }
         }
-        let own: Vec<&&Client> = idle.iter().filter(|c| c.sender == c.client).collect();
-        let mut makers: Vec<[u8; 3]> = own.iter().map(|c| [c.client.0[0], c.client.0[1], c.client.0[2]]).collect();
+        let made_up: Vec<&&Client> = idle.iter().filter(|c| !speaks(c, c.sender)).collect();
+        let mut makers: Vec<&[u8]> = made_up.iter().map(|c| &c.sender.0[..3]).collect();
         makers.sort_unstable();
         makers.dedup();
-        if own.len() >= env.limits.dhcp_clients && makers.len() * 2 >= own.len() {
-            let first = own[0];
-            let mac = self.forged.filter(|(_, at)| now_ns.saturating_sub(*at) < SAME_NS).map_or(first.client, |f| f.0);
+        if made_up.len() >= env.limits.dhcp_clients && makers.len() * 2 >= made_up.len() {
+            let first = made_up[0];
+            let same = self.forged.filter(|(_, at)| now_ns.saturating_sub(*at) < SAME_NS);
+            let mac = same.map_or(first.sender, |f| f.0);
             self.forged = Some((mac, now_ns));
-            found.push((Reason::ForgedClients, first.segment, mac, own.len(), first.at_ns));
+            found.push((Reason::ForgedClients, first.segment, mac, made_up.len(), first.at_ns));
         }
         for (reason, segment, mac, n, at_ns) in found {
             let frames = n as u64 + std::mem::take(&mut self.more);

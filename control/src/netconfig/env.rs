@@ -169,8 +169,10 @@ pub struct Limits {
     pub broadcasts: u64,
     /// DHCP clients in 60 seconds that do nothing but take addresses.
     pub dhcp_clients: usize,
-    /// Packets with an address that is nobody's, or no source address at all.
+    /// Packets with an address that is nobody's.
     pub wrong_sources: u64,
+    /// Packets with an address that cannot be a source; a few are a broken stack or a test.
+    pub impossible_sources: u64,
     /// Certain offences (see [`super::Level::Lock`]) before a lock.
     pub lock_frames: u64,
     /// The time over which they must go on.
@@ -188,6 +190,7 @@ impl Default for Limits {
             broadcasts: 5_000,
             dhcp_clients: 30,
             wrong_sources: 3,
+            impossible_sources: 10,
             lock_frames: 10,
             lock_after_ns: 10_000_000_000,
         }

@@ -69,8 +69,12 @@ impl GuardTable {
             dhcp: true,
             ra: true,
             stp: true,
-            gateways_v4: addresses().filter_map(|a| if let IpAddr::V4(a) = a { Some(a) } else { None }).collect(),
-            gateways_v6: addresses().filter_map(|a| if let IpAddr::V6(a) = a { Some(a) } else { None }).collect(),
+            gateways_v4: addresses()
+                .filter_map(|a| if let IpAddr::V4(a) = a { Some(a) } else { None })
+                .collect(),
+            gateways_v6: addresses()
+                .filter_map(|a| if let IpAddr::V6(a) = a { Some(a) } else { None })
+                .collect(),
             gateway_macs: env.gateways.iter().filter_map(|g| g.mac).collect(),
             dhcp_servers: Devices::new(env.dhcp_servers),
             routers: Devices::new(env.routers),
@@ -111,7 +115,9 @@ pub fn guard(frame: &[u8], table: &GuardTable) -> Option<Case> {
             _ => None,
         },
         // A chain of headers that hides what it carries (RFC 7113 section 3).
-        What::HiddenNd => (table.ra && !is_gateway && !table.routers.contain(f.source, source)).then_some(Case::RogueRa),
+        What::HiddenNd => {
+            (table.ra && !is_gateway && !table.routers.contain(f.source, source)).then_some(Case::RogueRa)
+        }
         What::Dhcp(d) => {
             let answers = table.dhcp && d.to_client && !table.dhcp_servers.contain(f.source, source);
             answers.then_some(Case::RogueDhcp)
@@ -122,5 +128,92 @@ pub fn guard(frame: &[u8], table: &GuardTable) -> Option<Case> {
         }
         What::Bpdu(_) => (table.stp && table.bridges.binary_search(&f.source).is_err()).then_some(Case::Stp),
         What::Other => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    fn table() -> GuardTable {
+        let gateways = [
+            Gateway { address: ip("10.0.0.1"), mac: Some(mac(1)) },
+            Gateway { address: ip("fe80::1"), mac: None },
+        ];
+        let allowed = [Allowed::Mac(mac(2)), Allowed::Address(ip("10.0.0.3"))];
+        let bridges = [mac(2)];
+        GuardTable::new(&Env {
+            gateways: &gateways,
+            dhcp_servers: &allowed,
+            routers: &allowed,
+            bridges: &bridges,
+            ..Env::default()
+        })
+    }
+
+    fn offer(from: Mac, server: &str) -> Vec<u8> {
+        offers(from, &Lease { kind: 2, client: mac(50), server, given: "10.0.0.50", resolver: "10.0.0.9" })
+    }
+
+    #[test]
+    fn what_does_harm_at_once_is_dropped() {
+        let t = table();
+        let dropped: [(Vec<u8>, Case); 8] = [
+            (announces(mac(9), "10.0.0.1"), Case::ArpSpoof),
+            (answers(mac(9), "10.0.0.1", mac(5), "10.0.0.5"), Case::ArpSpoof),
+            (asks(mac(9), "10.0.0.1", "10.0.0.5"), Case::ArpSpoof),
+            (advertises(mac(9), "fe80::1", mac(5), "fe80::5"), Case::NdSpoof),
+            (solicits(mac(9), "fe80::1", "fe80::5"), Case::NdSpoof),
+            (offer(mac(9), "10.0.0.9"), Case::RogueDhcp),
+            (routes(mac(9), "fe80::9", "2001:db8::", 0, 1800), Case::RogueRa),
+            (hello(mac(9), (1, mac(9)), (1, mac(9))), Case::Stp),
+        ];
+        for (frame, case) in dropped {
+            assert_eq!(guard(&frame, &t), Some(case));
+            // In a VLAN, too; and not when the guard is off.
+            let tagged = [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat();
+            assert_eq!(guard(&tagged, &t), Some(case));
+            assert_eq!(guard(&frame, &GuardTable::default()), None);
+        }
+    }
+
+    #[test]
+    fn what_servers_need_passes() {
+        let t = table();
+        let passes: [Vec<u8>; 11] = [
+            asks(mac(9), "10.0.0.9", "10.0.0.1"),
+            asks(mac(9), "0.0.0.0", "10.0.0.1"),
+            announces(mac(1), "10.0.0.1"),
+            solicits(mac(9), "::", "fe80::1"),
+            solicits(mac(9), "fe80::9", "fe80::1"),
+            discovers(mac(9), mac(9)),
+            offer(mac(2), "10.0.0.9"),
+            offer(mac(9), "10.0.0.3"),
+            routes(mac(2), "fe80::9", "2001:db8::", 0, 1800),
+            hello(mac(2), (1, mac(9)), (1, mac(9))),
+            ipv4(mac(9), mac(1), "10.0.0.9", "198.51.100.1", 6, &[0; 20]),
+        ];
+        for (i, frame) in passes.iter().enumerate() {
+            assert_eq!(guard(frame, &t), None, "{i}");
+        }
+    }
+
+    #[test]
+    fn an_advertisement_behind_other_headers_is_found() {
+        let t = table();
+        let plain = routes(mac(9), "fe80::9", "2001:db8::", 0, 1800);
+        let ra = &plain[54..];
+        // Destination options, then fragment headers (RFC 7113).
+        let options = [&[58, 0, 1, 4, 0, 0, 0, 0][..], ra].concat();
+        let fragment = [&[58, 0, 0, 1, 0, 0, 0, 7][..], ra].concat();
+        let hidden = [&[60, 0, 0, 1, 0, 0, 0, 7][..], &[58, 9, 0, 0, 0, 0, 0, 0]].concat();
+        for (next, body) in [(60, options), (44, fragment), (44, hidden)] {
+            let frame = ipv6(mac(9), ALL_NODES, ("fe80::9", "ff02::1"), next, 255, &body);
+            assert_eq!(guard(&frame, &t), Some(Case::RogueRa), "{next}");
+        }
+        // What a router has forwarded is no neighbour discovery.
+        let far = ipv6(mac(9), mac(1), ("2001:db8::9", "2001:db8::1"), 58, 64, ra);
+        assert_eq!(guard(&far, &t), None);
     }
 }

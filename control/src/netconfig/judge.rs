@@ -64,7 +64,7 @@ impl Told {
     fn fold(&mut self, key: &OffenceKey, o: &mut Offence, now_ns: u64) -> Option<(OffenceKey, bool)> {
         let lately = self.cases.get_mut(key.case as usize)?;
         if !o.is_told {
-            if now_ns.saturating_sub(lately.since_ns) > MANY_NS {
+            if lately.first.is_none() || now_ns.saturating_sub(lately.since_ns) > MANY_NS {
                 *lately = Lately { since_ns: now_ns, devices: 0, first: Some((key.segment, key.mac)) };
             }
             lately.devices = lately.devices.saturating_add(1);
@@ -76,8 +76,15 @@ impl Told {
     }
 }
 
-fn finding(key: &OffenceKey, o: &Offence, is_one_of_many: bool, env: &Env, station: Option<&Station>) -> Finding {
-    let is_forged = is_one_of_many || o.has(Reason::ForgedClients) || o.has(Reason::ManyRouters) || key.mac.is_group();
+fn finding(
+    key: &OffenceKey,
+    o: &Offence,
+    is_one_of_many: bool,
+    env: &Env,
+    station: Option<&Station>,
+) -> Finding {
+    let is_forged =
+        is_one_of_many || o.has(Reason::ForgedClients) || o.has(Reason::ManyRouters) || key.mac.is_group();
     let server = env.inventory.and_then(|i| i.server(key.mac)).filter(|_| !is_forged);
     let goes_on = o.certain >= env.limits.lock_frames
         && o.certain_last_ns.saturating_sub(o.certain_first_ns) >= env.limits.lock_after_ns;
@@ -193,8 +200,8 @@ fn judge_stations(w: &mut Watcher, env: &Env) {
     w.stations.take_touched(usize::MAX, |key, s| {
         let (sum, fresh) = s.loudness();
         let frames = s.frames.take(limits.wrong_sources);
-        let groups = s.group_sources.take(limits.wrong_sources);
-        let impossible = s.impossible_sources.take(limits.wrong_sources);
+        let groups = s.group_sources.take(limits.impossible_sources);
+        let impossible = s.impossible_sources.take(limits.impossible_sources);
         let StationKey(segment, mac) = *key;
         if s.side == Some(Side::Outside) || env.is_gateway_mac(mac) {
             return;
@@ -205,7 +212,11 @@ fn judge_stations(w: &mut Watcher, env: &Env) {
             add(Case::InvalidSource, Note { frames: groups, ..Note::new(Reason::GroupSource, s.last_ns) });
         }
         if impossible > 0 {
-            let n = Note { frames: impossible, claimed: s.impossible, ..Note::new(Reason::ImpossibleSource, s.last_ns) };
+            let n = Note {
+                frames: impossible,
+                claimed: s.impossible,
+                ..Note::new(Reason::ImpossibleSource, s.last_ns)
+            };
             add(Case::InvalidSource, n);
         }
         if sum >= limits.broadcasts && fresh > 0 {
@@ -221,13 +232,20 @@ fn judge_stations(w: &mut Watcher, env: &Env) {
                 (a.frames >= limits.arp_frames).then_some(Reason::ArpRate)
             };
             if let Some(reason) = reason {
-                let n = Note { frames: u64::from(s.take_asked()), claimed: s.home[0], ..Note::new(reason, s.last_ns) };
+                let n = Note {
+                    frames: u64::from(s.take_asked()),
+                    claimed: s.home[0],
+                    ..Note::new(reason, s.last_ns)
+                };
                 add(Case::ArpStorm, n);
             }
         }
         let unknown = env.inventory.is_some_and(|i| i.is_complete && i.server(mac).is_none());
         if is_inside && unknown && frames > 0 && !mac.is_shared() && !mac.is_group() {
-            add(Case::UnknownMac, Note { frames, certain: true, ..Note::new(Reason::UnknownDevice, s.last_ns) });
+            add(
+                Case::UnknownMac,
+                Note { frames, certain: true, ..Note::new(Reason::UnknownDevice, s.last_ns) },
+            );
         }
     });
 }

@@ -85,7 +85,9 @@ impl Reason {
             Reason::AsksAndClaims => "It claims an address and asks for the same address itself.",
             Reason::TwoDevices => "The address is held by two devices at once.",
             Reason::AnswersProbes => "It answers whenever others probe whether an address is free.",
-            Reason::OtherSender => "Its claims name a hardware address other than the one they are sent from.",
+            Reason::OtherSender => {
+                "Its claims name a hardware address other than the one they are sent from."
+            }
             Reason::ServerFromInside => "A server answers DHCP.",
             Reason::NotListed => "It is not on the list of those who may.",
             Reason::SecondServer => "A second DHCP server gives other routers or resolvers than the first.",
@@ -105,7 +107,9 @@ impl Reason {
             Reason::ArpRate => "It floods the segment with ARP.",
             Reason::Broadcasts => "It floods the segment with broadcasts.",
             Reason::OneTakesMany => "One device asks DHCP for the addresses of many.",
-            Reason::ForgedClients => "Clients of DHCP appear that do nothing but take addresses; their MAC addresses are made up.",
+            Reason::ForgedClients => {
+                "Clients of DHCP appear that do nothing but take addresses; their MAC addresses are made up."
+            }
         }
     }
 }

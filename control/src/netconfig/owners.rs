@@ -141,7 +141,8 @@ mod tests {
         let mut owners = Owners::new(64, [1, 2]);
         let mut found = false;
         for (s, m, side) in said {
-            let by = Holder { hw: Mac(*m), sender: Mac(*m), side: *side, answered: false, last_ns: s * SECOND };
+            let by =
+                Holder { hw: Mac(*m), sender: Mac(*m), side: *side, answered: false, last_ns: s * SECOND };
             found |= owners.claim(0, 9, by).is_some();
         }
         found

@@ -111,9 +111,8 @@ impl Routers {
 
     pub(super) fn judge(&mut self, now_ns: u64, env: &Env, stations: &Stations, offences: &mut Offences) {
         let all: Vec<(RouterKey, Seen)> = self.0.iter().map(|(k, r)| (*k, *r)).collect();
-        let listed = |key: &RouterKey, r: &Seen| {
-            env::lists(env.routers, key.1, r.source) || env.is_gateway_mac(key.1)
-        };
+        let listed =
+            |key: &RouterKey, r: &Seen| env::lists(env.routers, key.1, r.source) || env.is_gateway_mac(key.1);
         // On a mirror: the router that was established later, if it is not a second one for the same prefixes.
         let second = |key: &RouterKey, r: &Seen| {
             let rank = |k: &RouterKey, r: &Seen| {
@@ -123,9 +122,8 @@ impl Routers {
             now_ns.saturating_sub(r.first_ns) >= SETTLED_NS
                 && !key.1.is_shared()
                 && all.iter().any(|(k, o)| {
-                    let other_prefix = o.says.prefix.is_some()
-                        && r.says.prefix.is_some()
-                        && o.says.prefix != r.says.prefix;
+                    let other_prefix =
+                        o.says.prefix.is_some() && r.says.prefix.is_some() && o.says.prefix != r.says.prefix;
                     k.0 == key.0
                         && k.1 != key.1
                         && (other_prefix || r.says.preference > o.says.preference)
@@ -186,7 +184,8 @@ impl Routers {
                 };
                 offences.add(Case::RogueRa, key.0, mac, &n);
                 if from_inside && reason == Reason::RouterForged && !listed(key, r) {
-                    let inside = Note { frames: 0, certain: true, ..Note::new(Reason::RouterFromInside, r.last_ns) };
+                    let inside =
+                        Note { frames: 0, certain: true, ..Note::new(Reason::RouterFromInside, r.last_ns) };
                     offences.add(Case::RogueRa, key.0, mac, &inside);
                 }
             }

@@ -231,7 +231,7 @@ impl Station {
 mod tests {
     use super::*;
 
-    const KEY: [u64; 2] = [7, 11];
+    const KEY: [u64; 2] = [0x9e6c_63d0_876a_9f5b, 0xc2b2_ae3d_27d4_eb4f];
 
     #[test]
     fn a_sweep_is_counted_to_within_a_few_addresses_and_forgotten() {

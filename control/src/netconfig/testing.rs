@@ -54,18 +54,31 @@ pub(super) fn announces(from: Mac, own: &str) -> Vec<u8> {
     arp(from, ALL, 1, from, own, own)
 }
 
-pub(super) fn ipv4(from: Mac, to: Mac, source: &str, destination: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ipv4(
+    from: Mac,
+    to: Mac,
+    source: &str,
+    destination: &str,
+    protocol: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let total = u16::try_from(20 + payload.len()).expect("short").to_be_bytes();
     let head = [0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, protocol, 0, 0];
     let body = [&head[..], &v4(source).octets(), &v4(destination).octets(), payload].concat();
     ethernet(from, to, 0x0800, &body)
 }
 
-pub(super) fn ipv6(from: Mac, to: Mac, addresses: (&str, &str), next: u8, hops: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn ipv6(
+    from: Mac,
+    to: Mac,
+    addresses: (&str, &str),
+    next: u8,
+    hops: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let length = u16::try_from(payload.len()).expect("short").to_be_bytes();
     let head = [0x60, 0, 0, 0, length[0], length[1], next, hops];
-    let body =
-        [&head[..], &v6(addresses.0).octets(), &v6(addresses.1).octets(), payload].concat();
+    let body = [&head[..], &v6(addresses.0).octets(), &v6(addresses.1).octets(), payload].concat();
     ethernet(from, to, 0x86dd, &body)
 }
 
@@ -110,7 +123,10 @@ fn dhcp(l: &Lease, is_answer: bool) -> Vec<u8> {
     b.resize(236, 0);
     b.extend([0x63, 0x82, 0x53, 0x63, 53, 1, l.kind]);
     if is_answer {
-        b.extend([&[54, 4][..], &v4(l.server).octets(), &[3, 4, 10, 0, 0, 1, 6, 4], &v4(l.resolver).octets()].concat());
+        b.extend(
+            [&[54, 4][..], &v4(l.server).octets(), &[3, 4, 10, 0, 0, 1, 6, 4], &v4(l.resolver).octets()]
+                .concat(),
+        );
     }
     b.push(255);
     let ports: [u8; 4] = if is_answer { [0, 67, 0, 68] } else { [0, 68, 0, 67] };

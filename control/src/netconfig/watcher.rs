@@ -73,12 +73,12 @@ impl Watcher {
     }
 
     /// A frame of a control protocol, or an ordinary packet of a device and source address that was not seen lately.
-    /// `wire_len` is its length on the wire; of DHCP the options have to be among the bytes (some 590), else who its
-    /// server is stays open.
+    /// Of DHCP the options have to be among the bytes (some 590): of a message that ends before (shorter than
+    /// `wire_len`) only what stands in front counts.
     pub fn see(&mut self, side: Side, now_ns: u64, frame: &[u8], wire_len: u32) {
-        let _ = wire_len;
+        let bytes = frame.get(..usize::try_from(wire_len).unwrap_or(usize::MAX)).unwrap_or(frame);
         self.clock(now_ns);
-        let Some(f) = Frame::parse(frame) else { return };
+        let Some(f) = Frame::parse(bytes) else { return };
         let is_broadcast = f.destination == Mac::BROADCAST;
         let now_ns = self.now_ns;
         let key = StationKey(f.segment, f.source);
@@ -122,7 +122,12 @@ impl Watcher {
                 self.bridges.hear((f.segment, side, now_ns), f.source, f.destination == PVST, &b);
             }
             What::HiddenNd => {
-                let nd = Nd { kind: 134, target: std::net::Ipv6Addr::UNSPECIFIED, link: None, router: Default::default() };
+                let nd = Nd {
+                    kind: 134,
+                    target: std::net::Ipv6Addr::UNSPECIFIED,
+                    link: None,
+                    router: Default::default(),
+                };
                 if let (Side::Inside, Some((IpAddr::V6(source), _))) = (side, f.ip) {
                     self.routers.hear((f.segment, side, now_ns), f.source, source, &nd, None);
                 }
@@ -174,22 +179,27 @@ impl Watcher {
             return;
         }
         let now_ns = self.now_ns;
-        let has_room = {
-            let Some(s) = self.stations.entry(StationKey(f.segment, f.source), now_ns) else { return };
-            if is_impossible(source, destination) && !f.source.is_zero() {
-                s.impossible_sources.add(1);
-                s.impossible = Some(source);
-                return;
-            }
-            if !is_host(source) {
-                return;
-            }
-            s.source = s.source.or(Some(source));
-            if side == Side::Mirror {
-                s.relays(claims::number(source), self.hash_key);
-            }
-            s.origins < CLAIMS_OF_ONE
-        };
+        let Some(s) = self.stations.entry(StationKey(f.segment, f.source), now_ns) else { return };
+        // Recordings are often anonymised, and any address may come out as a group's; their frames go to one device all
+        // the same.
+        let is_made_up = side == Side::Mirror && source.is_ipv4() && !f.destination.is_group();
+        if is_impossible(source, destination) && !f.source.is_zero() && !is_made_up {
+            s.impossible_sources.add(1);
+            s.impossible = Some(source);
+            return;
+        }
+        if !is_host(source) {
+            return;
+        }
+        s.source = s.source.or(Some(source));
+        if side == Side::Mirror {
+            s.relays(claims::number(source), self.hash_key);
+        }
+        let has_room = s.origins < CLAIMS_OF_ONE;
+        // What neighbour discovery says about addresses is a claim, and no packet.
+        if matches!(f.what, What::Nd(_)) {
+            return;
+        }
         // On a mirror packets of the whole internet pass, and nobody can say whose address is wrong: see `judge`.
         let key = ClaimKey { segment: f.segment, mac: f.source, address: source };
         if self.claims.packet(key, side, now_ns, has_room)
@@ -246,7 +256,8 @@ impl Watcher {
                 }
             }
             136 => {
-                let kind = if destination.is_multicast() { Kind::Announce } else { Kind::Reply(Some(destination)) };
+                let kind =
+                    if destination.is_multicast() { Kind::Announce } else { Kind::Reply(Some(destination)) };
                 self.claim(side, f, nd.link.unwrap_or(f.source), nd.target.into(), kind);
             }
             133 => {
@@ -295,13 +306,13 @@ fn is_host(a: IpAddr) -> bool {
 }
 
 /// What can never be a source: groups (RFC 1112 section 7.2, RFC 4291 section 2.7), broadcast and loopback (RFC 1122
-/// section 3.2.1.3, RFC 4291 section 2.5.3), and class E. "No address yet" (0.0.0.0, ::) is one only towards a single
-/// host: clients of DHCP, IGMP and MLD, and probes send to groups and to everybody.
+/// section 3.2.1.3, RFC 4291 section 2.5.3). "No address yet" (0.0.0.0, ::) is one only towards a single host: clients
+/// of DHCP, IGMP and MLD, and probes send to groups and to everybody. Class E (240.0.0.0/4) is in use inside clouds.
 fn is_impossible(source: IpAddr, destination: IpAddr) -> bool {
     match (source, destination) {
         (IpAddr::V4(s), IpAddr::V4(d)) => {
             let towards_one = !d.is_multicast() && !d.is_broadcast();
-            s.is_multicast() || s.is_loopback() || s.octets()[0] >= 240 || (s.is_unspecified() && towards_one)
+            s.is_multicast() || s.is_loopback() || s.is_broadcast() || (s.is_unspecified() && towards_one)
         }
         (IpAddr::V6(s), IpAddr::V6(d)) => {
             s.is_multicast() || s.is_loopback() || (s.is_unspecified() && !d.is_multicast())
