@@ -138,7 +138,7 @@ fn captures_of_wrong_configuration_are_found_with_their_device() {
         let Some(row) = rows.iter().find(|r| r.file == *file) else { continue };
         let found = mirror(&row.path);
         for ((case, mac), text) in &found {
-            println!("{file}\t{}\t{mac}\t{text}", case.name());
+            eprintln!("{file}\t{}\t{mac}\t{text}", case.name());
         }
         let right = |(c, m): &(Case, Mac)| c == case && (*mac == "-" || m.to_string() == *mac);
         if !found.keys().any(right) || !found.keys().all(right) {
@@ -172,7 +172,7 @@ fn captures_of_ordinary_traffic_raise_nothing() {
     for row in rows.iter().filter(|r| is_ordinary(r)) {
         let found = mirror(&row.path);
         for ((case, mac), text) in &found {
-            println!("{} ({})\t{}\t{mac}\t{text}", row.file, row.expected, case.name());
+            eprintln!("{} ({})\t{}\t{mac}\t{text}", row.file, row.expected, case.name());
         }
         if found.keys().any(|(c, _)| !may_show(row, *c)) {
             wrong.push(format!("{} ({}): {found:?}", row.file, row.expected));
@@ -237,7 +237,7 @@ fn captures_with_an_inventory_lock_the_one_who_did_it_and_nobody_else() {
     assert!(found.iter().all(|f| (f.case, f.mac) == (Case::ArpSpoof, attacker)), "{found:?}");
     let lock = found.iter().find(|f| f.level == Level::Lock).expect("a lock");
     assert_eq!(lock.server.as_deref(), Some("10.2.1.104"));
-    println!("{lock:?}");
+    eprintln!("{lock:?}");
     // The same without it: told, never locked.
     assert!(run(&row.path, &Env::default(), |_| Side::Mirror).iter().all(|f| f.level == Level::Warn));
     // The guard drops the claims on the gateway.
@@ -305,7 +305,7 @@ fn captures_with_flipped_cut_and_swapped_bytes_break_nothing() {
                 found += watcher.judge(now, &env).len();
             }
         }
-        println!("round {round}: {found} findings, {:?}", watcher.misses());
+        eprintln!("round {round}: {found} findings, {:?}", watcher.misses());
     }
     assert!(found > 0, "mutants that offend exist");
 }

@@ -16,6 +16,9 @@ const ESTABLISHED_NS: u64 = 4 * SECOND_NS;
 const MAX_AGE_NS: u64 = 20 * SECOND_NS;
 /// A new root that stays is the root.
 const ACCEPTED_NS: u64 = 300 * SECOND_NS;
+/// Roots that are claimed within a minute; a tree settles on one within seconds.
+const ROOTS: usize = 8;
+const ROOTS_NS: u64 = 60 * SECOND_NS;
 /// One frame may be a reflection.
 const BPDUS: u64 = 2;
 
@@ -45,6 +48,30 @@ struct Tree {
     last_ns: u64,
     hellos: u64,
     taken: Option<(u64, u64)>,
+    roots: Roots,
+}
+
+/// Different roots of late, and who claimed the first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Roots {
+    since_ns: u64,
+    ids: [Option<u64>; ROOTS],
+    first: Mac,
+}
+
+impl Roots {
+    /// The one under whose name a flood is told.
+    fn hear(&mut self, root: u64, sender: Mac, now_ns: u64) -> Option<Mac> {
+        if self.ids[0].is_none() || now_ns.saturating_sub(self.since_ns) > ROOTS_NS {
+            *self = Roots { since_ns: now_ns, ids: [None; ROOTS], first: sender };
+        }
+        if !self.ids.contains(&Some(root))
+            && let Some(free) = self.ids.iter_mut().find(|r| r.is_none())
+        {
+            *free = Some(root);
+        }
+        self.ids.iter().all(Option::is_some).then_some(self.first)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +80,7 @@ struct Bridge {
     last_ns: u64,
     bpdus: Fresh,
     takeovers: u64,
+    flood: u64,
     victim: Option<Mac>,
 }
 
@@ -71,7 +99,14 @@ impl Tree {
     fn hear(&mut self, root: u64, believed: bool, now_ns: u64) -> Option<u64> {
         let Some(known) = self.root else {
             if believed {
-                *self = Tree { root: Some(root), since_ns: now_ns, last_ns: now_ns, hellos: 1, taken: None };
+                *self = Tree {
+                    root: Some(root),
+                    since_ns: now_ns,
+                    last_ns: now_ns,
+                    hellos: 1,
+                    taken: None,
+                    roots: self.roots,
+                };
             }
             return None;
         };
@@ -90,7 +125,14 @@ impl Tree {
         let is_takeover = root < known && (established || !believed);
         if let Some((taker, since_ns)) = self.taken.filter(|(t, _)| *t == root) {
             if believed && now_ns.saturating_sub(since_ns) > ACCEPTED_NS {
-                *self = Tree { root: Some(taker), since_ns, last_ns: now_ns, hellos: 1, taken: None };
+                *self = Tree {
+                    root: Some(taker),
+                    since_ns,
+                    last_ns: now_ns,
+                    hellos: 1,
+                    taken: None,
+                    roots: self.roots,
+                };
                 return None;
             }
             return Some(known);
@@ -100,7 +142,14 @@ impl Tree {
             return Some(known);
         }
         if believed {
-            *self = Tree { root: Some(root), since_ns: now_ns, last_ns: now_ns, hellos: 1, taken: None };
+            *self = Tree {
+                root: Some(root),
+                since_ns: now_ns,
+                last_ns: now_ns,
+                hellos: 1,
+                taken: None,
+                roots: self.roots,
+            };
         }
         None
     }
@@ -114,9 +163,11 @@ impl Bridges {
     pub(super) fn hear(&mut self, at: (Segment, Side, u64), sender: Mac, is_snap: bool, b: &Bpdu) {
         let (segment, side, now_ns) = at;
         let root = b.root.map(plain);
-        let known = root.and_then(|root| {
-            self.trees.entry(TreeKey(segment, is_snap), now_ns)?.hear(root, side != Side::Inside, now_ns)
+        let tree = root.and_then(|root| {
+            let t = self.trees.entry(TreeKey(segment, is_snap), now_ns)?;
+            Some((t.roots.hear(root, sender, now_ns), t.hear(root, side != Side::Inside, now_ns)))
         });
+        let (flood, known) = tree.unwrap_or_default();
         // A switch that passes the news on is not the one to blame.
         let culprit = match root {
             Some(root) if side == Side::Mirror && known.is_some() && root != plain(b.bridge) => {
@@ -124,6 +175,13 @@ impl Bridges {
             }
             _ => sender,
         };
+        if let Some(first) = flood {
+            if let Some(k) = self.bridges.entry(BridgeKey(segment, first), now_ns) {
+                (k.side, k.last_ns) = (Some(side), now_ns);
+                k.flood += 1;
+            }
+            return;
+        }
         if let Some(k) = self.bridges.entry(BridgeKey(segment, culprit), now_ns) {
             (k.side, k.last_ns) = (Some(side), now_ns);
             k.bpdus.add(1);
@@ -138,9 +196,14 @@ impl Bridges {
         self.bridges.take_touched(usize::MAX, |key, b| {
             let side = b.side;
             let takeovers = std::mem::take(&mut b.takeovers);
+            let flood = std::mem::take(&mut b.flood);
             let bpdus = b.bpdus.take(BPDUS);
             if env.bridges.contains(&key.1) || side == Some(Side::Outside) {
                 return;
+            }
+            if flood > 0 {
+                let n = Note { frames: flood, ..Note::new(Reason::ManyRoots, b.last_ns) };
+                offences.add(Case::Stp, key.0, key.1, &n);
             }
             if takeovers > 0 {
                 let n = Note {

@@ -53,6 +53,8 @@ struct Client {
     client: Mac,
     sender: Mac,
     relayed: bool,
+    /// It took what it was offered.
+    requested: bool,
 }
 
 pub(super) struct Servers {
@@ -107,7 +109,9 @@ impl Servers {
         if side == Side::Outside || !matches!(d.kind, DISCOVER | REQUEST) {
             return;
         }
-        if self.clients.iter().any(|c| c.segment == segment && c.client == d.client) {
+        let requested = d.kind == REQUEST;
+        if let Some(c) = self.clients.iter_mut().find(|c| c.segment == segment && c.client == d.client) {
+            c.requested |= requested;
             return;
         }
         self.clients.retain(|c| now_ns.saturating_sub(c.at_ns) <= CLIENTS_NS);
@@ -117,7 +121,7 @@ impl Servers {
             return;
         }
         let relayed = !d.relay.is_unspecified();
-        self.clients.push(Client { segment, at_ns: now_ns, client: d.client, sender, relayed });
+        self.clients.push(Client { segment, at_ns: now_ns, client: d.client, sender, relayed, requested });
         self.pending = true;
     }
 
@@ -211,11 +215,22 @@ impl Servers {
                 found.push((Reason::OneTakesMany, c.segment, many[0], many.len(), c.at_ns));
             }
         }
-        let made_up: Vec<&&Client> = idle.iter().filter(|c| !speaks(c, c.sender)).collect();
+        // No card has a group address: tools that roll dice make every second one so. Where they do not, clients of as
+        // many makers as there are clients, none of which takes what it is offered, are as improbable.
+        let silent: Vec<&&Client> = idle.iter().filter(|c| !speaks(c, c.sender)).collect();
+        let enough = env.limits.dhcp_clients;
+        let made_up: Vec<&&Client> =
+            if silent.iter().filter(|c| c.sender.is_group()).count() * 10 >= silent.len() {
+                silent
+            } else {
+                silent.into_iter().filter(|c| !c.requested).collect()
+            };
+        let has_groups = made_up.iter().any(|c| c.sender.is_group());
         let mut makers: Vec<&[u8]> = made_up.iter().map(|c| &c.sender.0[..3]).collect();
         makers.sort_unstable();
         makers.dedup();
-        if made_up.len() >= env.limits.dhcp_clients && makers.len() * 2 >= made_up.len() {
+        if made_up.len() >= if has_groups { enough } else { 2 * enough } && makers.len() * 2 >= made_up.len()
+        {
             let first = made_up[0];
             let same = self.forged.filter(|(_, at)| now_ns.saturating_sub(*at) < SAME_NS);
             let mac = same.map_or(first.sender, |f| f.0);

@@ -159,15 +159,16 @@ pub(super) fn lists(list: &[Allowed], mac: Mac, address: Option<IpAddr>) -> bool
 /// When to warn and when to lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Addresses asked for by ARP in 10 to 20 seconds.
+    /// Addresses asked for by ARP or neighbour discovery in 10 to 20 seconds.
     pub sweep_fast: u32,
-    /// Addresses asked for by ARP in 60 seconds.
+    /// Addresses asked for in 60 seconds.
     pub sweep_slow: u32,
     /// ARP requests and announcements in 10 seconds, whatever they ask for.
     pub arp_frames: u32,
     /// Broadcast frames in 5 seconds.
     pub broadcasts: u64,
-    /// DHCP clients in 60 seconds that do nothing but take addresses.
+    /// DHCP clients in 60 seconds that do nothing but take addresses, some of them from group addresses; twice as many
+    /// where there is no such proof.
     pub dhcp_clients: usize,
     /// Packets with an address that is nobody's.
     pub wrong_sources: u64,
@@ -187,8 +188,8 @@ impl Default for Limits {
             sweep_fast: 120,
             sweep_slow: 220,
             arp_frames: 1_000,
-            broadcasts: 5_000,
-            dhcp_clients: 30,
+            broadcasts: 2_500,
+            dhcp_clients: 20,
             wrong_sources: 3,
             impossible_sources: 10,
             lock_frames: 10,

@@ -39,8 +39,8 @@ pub(super) fn judge(w: &mut Watcher, env: &Env) -> Vec<Finding> {
     let stations = &w.stations;
     let told = &mut w.told;
     w.offences.0.take_touched(FINDINGS_MAX, |key, o| {
-        // Whom the operator trusts by MAC is not suspected for what traffic alone suggests.
-        if o.count == 0 || (o.certain == 0 && env.is_gateway_mac(key.mac)) {
+        // What traffic alone suggests is nothing against what the operator has told us.
+        if o.count == 0 || (o.certain == 0 && is_cleared(key, o, env)) {
             return;
         }
         let Some(key) = told.fold(key, o, now_ns) else { return };
@@ -57,6 +57,19 @@ pub(super) fn judge(w: &mut Watcher, env: &Env) -> Vec<Finding> {
     });
     found.sort_by_key(|f| (f.first_ns, f.case, f.segment, f.mac));
     found
+}
+
+/// A gateway, or a device that the inventory allows every address that it claims.
+fn is_cleared(key: &OffenceKey, o: &Offence, env: &Env) -> bool {
+    let is_claim = matches!(key.case, Case::ArpSpoof | Case::NdSpoof);
+    let may = |a: IpAddr| {
+        let i = env.inventory?;
+        i.owner(a).map(|owner| {
+            owner.macs.contains(&key.mac) || i.server(key.mac).is_some() && i.may_use(key.mac, owner)
+        })
+    };
+    let all = || o.addresses().is_some_and(|mut all| all.all(|a| may(a) == Some(true)));
+    env.is_gateway_mac(key.mac) || (is_claim && all())
 }
 
 impl Told {
@@ -83,8 +96,11 @@ fn finding(
     env: &Env,
     station: Option<&Station>,
 ) -> Finding {
-    let is_forged =
-        is_one_of_many || o.has(Reason::ForgedClients) || o.has(Reason::ManyRouters) || key.mac.is_group();
+    let is_forged = is_one_of_many
+        || o.has(Reason::ForgedClients)
+        || o.has(Reason::ManyRoots)
+        || o.has(Reason::ManyRouters)
+        || key.mac.is_group();
     let server = env.inventory.and_then(|i| i.server(key.mac)).filter(|_| !is_forged);
     let goes_on = o.certain >= env.limits.lock_frames
         && o.certain_last_ns.saturating_sub(o.certain_first_ns) >= env.limits.lock_after_ns;

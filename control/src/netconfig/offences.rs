@@ -32,6 +32,7 @@ pub(super) enum Reason {
     Redirect,
     BridgeFromInside,
     RootTaken,
+    ManyRoots,
     Outside,
     Unassigned,
     UnknownDevice,
@@ -45,7 +46,7 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    const ALL: [Reason; 28] = [
+    const ALL: [Reason; 29] = [
         Reason::GatewayClaim,
         Reason::AssignedToOther,
         Reason::CrossClaim,
@@ -64,6 +65,7 @@ impl Reason {
         Reason::Redirect,
         Reason::BridgeFromInside,
         Reason::RootTaken,
+        Reason::ManyRoots,
         Reason::Outside,
         Reason::Unassigned,
         Reason::UnknownDevice,
@@ -98,12 +100,13 @@ impl Reason {
             Reason::Redirect => "A server redirects others to another router.",
             Reason::BridgeFromInside => "A server speaks spanning tree.",
             Reason::RootTaken => "It takes over the root of the spanning tree.",
+            Reason::ManyRoots => "A flood of bridges that claim to be the root of the spanning tree.",
             Reason::Outside => "It sends from an address outside every internal prefix.",
             Reason::Unassigned => "It sends from an address that is assigned to nobody.",
             Reason::UnknownDevice => "The inventory does not know this device.",
             Reason::GroupSource => "It sends from a group address.",
             Reason::ImpossibleSource => "It sends from an address that cannot be a source.",
-            Reason::Sweep => "It asks by ARP for very many addresses.",
+            Reason::Sweep => "It asks for very many addresses of the segment.",
             Reason::ArpRate => "It floods the segment with ARP.",
             Reason::Broadcasts => "It floods the segment with broadcasts.",
             Reason::OneTakesMany => "One device asks DHCP for the addresses of many.",
@@ -198,6 +201,12 @@ impl Offence {
 
     pub(super) fn has(&self, r: Reason) -> bool {
         self.reasons & 1 << r as u32 != 0
+    }
+
+    /// The addresses that were claimed, if these are all and there are any.
+    pub(super) fn addresses(&self) -> Option<impl Iterator<Item = IpAddr> + '_> {
+        let is_whole = !self.claims_more && self.claimed[0].is_some();
+        is_whole.then(|| self.claimed.iter().flatten().copied())
     }
 
     pub(super) fn examples_ns(&self) -> &[u64] {

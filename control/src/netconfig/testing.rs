@@ -143,6 +143,11 @@ pub(super) fn discovers(from: Mac, client: Mac) -> Vec<u8> {
     ipv4(from, ALL, "0.0.0.0", "255.255.255.255", 17, &dhcp(&l, false))
 }
 
+pub(super) fn requests(from: Mac, client: Mac) -> Vec<u8> {
+    let l = Lease { kind: 3, client, server: "", given: "", resolver: "" };
+    ipv4(from, ALL, "0.0.0.0", "255.255.255.255", 17, &dhcp(&l, false))
+}
+
 /// Spanning tree; priority and MAC of root and bridge.
 pub(super) fn hello(from: Mac, root: (u16, Mac), bridge: (u16, Mac)) -> Vec<u8> {
     let id = |(p, m): (u16, Mac)| [&p.to_be_bytes()[..], &m.0].concat();

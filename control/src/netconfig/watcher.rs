@@ -250,6 +250,12 @@ impl Watcher {
             135 => {
                 let asker = (!source.is_unspecified()).then_some(IpAddr::V6(source));
                 let target = IpAddr::V6(nd.target);
+                let (now_ns, key) = (self.now_ns, self.hash_key);
+                if asker.is_some()
+                    && let Some(s) = self.stations.entry(StationKey(f.segment, f.source), now_ns)
+                {
+                    s.asks(claims::number(target), key, now_ns);
+                }
                 self.claims.question(f.segment, f.source, asker, target, self.now_ns, &mut self.offences);
                 if let (Some(asker), Some(link)) = (asker, nd.link) {
                     self.claim(side, f, link, asker, Kind::Request);

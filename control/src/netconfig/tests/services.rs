@@ -170,12 +170,22 @@ fn clients_that_are_made_up_starve_the_others() {
     for side in SIDES {
         let mut s = Scene::new(side, Env::default());
         for n in 0..100u8 {
-            let client = Mac([n << 1, n.wrapping_mul(37), n ^ 0x5a, 1, 2, n]);
+            // Rolled dice, then the same without group addresses.
+            for group in [1, 0] {
+                let client = Mac([n << 1 | group, n.wrapping_mul(37), n ^ 0x5a, 1, 2, n]);
+                s.see(&discovers(client, client)).wait_ms(100);
+            }
+        }
+        let found = s.cases();
+        assert!(found.iter().any(|f| f.0 == "dhcp-starvation"), "{side:?}");
+        assert!(s.found.iter().all(|f| f.is_forged));
+        let mut s = Scene::new(side, Env::default());
+        for n in 0..100u8 {
+            let client = Mac([n << 1 & 0xfe, n.wrapping_mul(37), n ^ 0x5a, 1, 2, n]);
             s.see(&discovers(client, client)).wait_ms(100);
         }
         let found = s.cases();
         assert_eq!(found.iter().map(|f| f.0).collect::<Vec<_>>(), ["dhcp-starvation"], "{side:?}");
-        assert!(s.found.iter().all(|f| f.is_forged));
         // One device for many.
         let mut s = Scene::new(side, Env::default());
         for n in 0..30u8 {
@@ -193,6 +203,14 @@ fn a_rack_that_comes_back_from_a_power_cut_is_no_attack() {
         for n in 0..200u8 {
             let client = Mac([0, 0x16, 0x3e + n % 4, 1, 2, n]);
             s.see(&discovers(client, client)).see(&discovers(client, client)).wait_ms(100);
+        }
+        assert_eq!(s.cases(), [], "{side:?}");
+        // A recording of DHCP alone, on a large network of everybody's devices.
+        let mut s = Scene::new(side, Env::default());
+        for n in 0..200u8 {
+            let client = Mac([n & 0xfc, n.wrapping_mul(37), n ^ 0x5a, 1, 2, n]);
+            s.see(&discovers(client, client)).wait_ms(100);
+            s.see(&requests(client, client)).wait_ms(100);
         }
         assert_eq!(s.cases(), [], "{side:?}");
         // Made-up addresses of a wireless network: its clients go on to use their leases.
@@ -253,4 +271,16 @@ fn a_taken_root_is_blamed_on_the_one_who_took_it() {
         s.see(&hello(mac(9), (0x0001, mac(9)), (0x0001, mac(9)))).wait_ms(2_000);
     }
     assert_eq!(s.cases(), [("stp", mac(9), Level::Warn), ("stp", mac(9), Level::Lock)]);
+}
+
+#[test]
+fn a_flood_of_roots_is_told_as_one() {
+    let mut s = Scene::new(Side::Mirror, Env::default());
+    for n in 0..100u8 {
+        let m = Mac([2, 7, n, 1, 2, n]);
+        s.see(&hello(m, (0x8001, m), (0x8001, m))).wait_ms(100);
+    }
+    let found = s.cases();
+    assert_eq!(found.iter().map(|f| f.0).collect::<Vec<_>>(), ["stp"]);
+    assert!(s.found.iter().all(|f| f.is_forged));
 }
