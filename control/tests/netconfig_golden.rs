@@ -106,8 +106,15 @@ fn run(path: &Path, env: &Env, side: impl Fn(&Frame) -> Side) -> Vec<Finding> {
             found.extend(watcher.judge(tick, env));
         }
         tick = tick.max(now - now % TICK_NS);
-        let side = Frame::parse(bytes).map_or(Side::Mirror, |f| side(&f));
-        watcher.see(side, now, bytes, wire_len);
+        // As much of a frame as the dataplane hands over.
+        let frame = Frame::parse(bytes);
+        let most = match frame.map(|f| f.what) {
+            Some(What::Dhcp(_) | What::Dhcp6 { .. }) => 590,
+            Some(What::Nd(_)) => 256,
+            _ => 128,
+        };
+        let side = frame.map_or(Side::Mirror, |f| side(&f));
+        watcher.see(side, now, &bytes[..bytes.len().min(most)], wire_len);
     });
     for _ in 0..RUN_ON_TICKS {
         tick += TICK_NS;

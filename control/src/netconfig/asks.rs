@@ -150,6 +150,12 @@ impl Asks {
         }
     }
 
+    /// Bytes that they take.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.buckets.len() * size_of::<Bucket>()
+    }
+
     /// Whether questions and answers have been seen together lately.
     pub(super) fn sees_both(&self, now_ns: u64) -> bool {
         const LATELY_NS: u64 = 600_000_000_000;

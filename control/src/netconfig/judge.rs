@@ -111,7 +111,7 @@ fn finding(
     };
     let mut text = o.text(key);
     if is_one_of_many {
-        text.push_str(" Many devices did so within a minute: their MAC addresses are made up.");
+        text.push_str(" Many devices did so within a minute: their MAC addresses may be made up, and nobody is blamed by them.");
     }
     Finding {
         case: key.case,

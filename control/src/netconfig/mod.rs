@@ -3,7 +3,7 @@
 //!
 //! [`Watcher`] is given frames of the control protocols and samples of ordinary packets, and is asked at every tick what
 //! was wrong ([`Watcher::judge`]). It does no I/O and has no clock: equal frames at equal times give equal findings.
-//! [`guard`] is the part that the packet path can do by itself: it names frames that do harm at once.
+//! [`guard()`] is the part that the packet path can do by itself: it names frames that do harm at once.
 //!
 //! # Sides
 //!
@@ -18,6 +18,16 @@
 //! What the operator has told us (gateways, lists, inventory) makes an offence *certain*; what is concluded from traffic
 //! alone warns at most. A lock needs a certain offence that goes on, by a MAC that the inventory names. MAC addresses can
 //! be forged by a neighbour on the same segment, which no inline box can see: port security of the switch is what helps.
+//!
+//! # What it has to be given
+//!
+//! - All ARP, all ICMPv6 of types 133 to 137 and all spanning tree, from both sides: the first 128 bytes; of router
+//!   advertisements 256. If some are lost, [`Watcher::missed`]: an answer whose question was lost is no offence.
+//! - All DHCP, from both sides, as far as its options reach: 590 bytes (RFC 2131 section 2).
+//! - From inside, the first packet of each (MAC, source address), and again at most once a second: the headers.
+//! - Broadcast frames by device and tick, as counts: [`Watcher::broadcasts`].
+//!
+//! Private destinations are not judged here: that takes counts of destinations, which the scan detector has.
 //!
 //! # Bounds
 //!

@@ -43,7 +43,7 @@ pub(super) struct Holder {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Owner {
+pub(super) struct Owner {
     first: Option<Holder>,
     second: Option<Holder>,
     second_spoke: bool,
@@ -58,7 +58,7 @@ pub(super) struct Conflict {
     pub(super) other: Holder,
 }
 
-pub(super) struct Owners(Table<AddressKey, Owner>);
+pub(super) struct Owners(pub(super) Table<AddressKey, Owner>);
 
 impl Owners {
     pub(super) fn new(capacity: usize, hash_key: [u64; 2]) -> Owners {

@@ -96,6 +96,10 @@ struct Sweep {
     epoch: u64,
 }
 
+/// What a device costs more while it sweeps.
+#[cfg(test)]
+pub(super) const SWEEP_BYTES: usize = size_of::<Sweep>();
+
 #[derive(Default)]
 struct Loud {
     counts: [u64; SECONDS],

@@ -105,6 +105,12 @@ impl<K: Key, V: Default> Table<K, V> {
         self.slots.iter().flatten().map(|s| (&s.key, &s.value))
     }
 
+    /// Bytes that it takes, full or empty.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.len() * (size_of::<Option<Slot<K, V>>>() + size_of::<bool>() + size_of::<usize>())
+    }
+
     /// Keys that found no place.
     pub(super) fn refused(&self) -> u64 {
         self.refused
