@@ -1,8 +1,7 @@
 //! What is seen, frame by frame.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
-
-use region::facts::keyed_hash;
 
 use super::bridges::Bridges;
 use super::claims::{CLAIMS_OF_ONE, ClaimKey, Claims, Kind, Said};
@@ -53,11 +52,14 @@ pub struct Watcher {
 impl Watcher {
     /// A watcher under an installation's secret.
     pub fn new(hash_key: [u64; 2]) -> Watcher {
-        // A key for each table: who learns about collisions in one learns nothing about the others.
-        let key = |n: u64| {
-            let k = u128::from(hash_key[0]) << 64 | u128::from(hash_key[1]);
-            [keyed_hash(k ^ u128::from(n), hash_key), keyed_hash(k ^ u128::from(n) << 64, hash_key) | 1]
+        // A key for each table: who learns about collisions in one learns nothing about the others. By SipHash, so that
+        // a weak secret (a replay's) makes no weak keys.
+        let number = |n: u64, half: u64| {
+            let mut h = DefaultHasher::new();
+            (hash_key, n, half).hash(&mut h);
+            h.finish()
         };
+        let key = |n: u64| [number(n, 0), number(n, 1)];
         Watcher {
             hash_key: key(1),
             now_ns: 0,
