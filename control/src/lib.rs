@@ -18,6 +18,7 @@ pub mod log;
 mod merge;
 mod meter;
 pub mod metrics;
+pub mod netconfig;
 pub mod networks;
 pub mod notify;
 pub mod office;
