@@ -153,7 +153,7 @@ impl Control {
         let (scan, name) = match case.finding.rule {
             Rule::Netscan => (Scan::Netscan, "netscan.log"),
             Rule::Portscan => (Scan::Portscan, "portscan.log"),
-            Rule::Limit(..) => return None,
+            Rule::Limit(..) | Rule::Misconfiguration => return None,
         };
         let (now, evidence) = (self.now, self.config.evidence);
         let w = self.watch.get(case.host)?;

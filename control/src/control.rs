@@ -13,6 +13,7 @@ use crate::breaker::Breakers;
 use crate::case::Case;
 use crate::effect::{BatchId, ClientId, Effect, Loaded, Now, StoreOp};
 use crate::incident::Incidents;
+use crate::link::Segment;
 use crate::locklist::LockList;
 use crate::meter::Meters;
 use crate::networks::{Networks, Retired, range};
@@ -92,6 +93,7 @@ pub struct Control {
     pub(crate) cases: BTreeMap<(String, Rule), Case>,
     /// Private and shared space counts as ordinary destinations (replay of captures from laboratories).
     pub(crate) lab: bool,
+    pub(crate) segment: Segment,
     pub(crate) waiting: BTreeMap<BatchId, Waiting>,
     /// Answers that wait until the dataplane has been told.
     pub(crate) held: Vec<(ClientId, api::Response)>,
@@ -150,6 +152,7 @@ impl Control {
             watch: Watch::default(),
             cases: BTreeMap::new(),
             lab: false,
+            segment: Segment::new(loaded.hash_key, &config),
             waiting: BTreeMap::new(),
             held: Vec::new(),
             meters: Meters::new(policy.capacities()),
@@ -338,6 +341,7 @@ impl Control {
         self.read_watched();
         self.merge_and_judge();
         self.judge_scans();
+        self.judge_segment();
         self.write_cases();
         self.turn_watch();
         self.close_and_lift();
@@ -620,6 +624,7 @@ impl Control {
         self.retired = retired;
         self.networks = networks;
         self.locks.set_global_exceptions(config.exceptions.clone());
+        self.segment.configure(&config);
         self.config = config;
         if self.usage == Use::Live {
             self.policy.keep_config(&self.config.text);

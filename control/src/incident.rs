@@ -7,6 +7,7 @@ use config::{Measure, Rule, Way};
 
 use crate::detect::Finding;
 use crate::effect::Now;
+use crate::netconfig;
 
 /// An incident closes when nothing was found for so long.
 pub const QUIET_NS: u64 = 300 * 1_000_000_000;
@@ -45,13 +46,14 @@ pub fn kind(rule: Rule) -> Kind {
         Rule::Limit(_, Way::In) => Kind::AttackIn,
         Rule::Netscan => Kind::Netscan,
         Rule::Portscan => Kind::Portscan,
+        Rule::Misconfiguration => Kind::Misconfiguration,
     }
 }
 
 /// The direction of a rule.
 pub fn direction(rule: Rule) -> Direction {
     match rule {
-        Rule::Limit(_, Way::Out) | Rule::Netscan | Rule::Portscan => Direction::Out,
+        Rule::Limit(_, Way::Out) | Rule::Netscan | Rule::Portscan | Rule::Misconfiguration => Direction::Out,
         Rule::Limit(_, Way::In) => Direction::In,
     }
 }
@@ -60,6 +62,7 @@ fn measure(rule: Rule) -> &'static str {
     match rule {
         Rule::Limit(m, _) => m.name(),
         Rule::Netscan | Rule::Portscan => "contacts",
+        Rule::Misconfiguration => "frames",
     }
 }
 
@@ -80,8 +83,14 @@ fn protocol(f: &Finding) -> Option<String> {
         Rule::Limit(Measure::Icmp, _) => "icmp",
         Rule::Limit(..) => return None,
         Rule::Netscan | Rule::Portscan => return f.scan.as_ref().map(|s| protocol_name(s.protocol)),
+        Rule::Misconfiguration => return None,
     };
     Some(p.to_owned())
+}
+
+/// What tells open incidents about wrong configuration apart.
+pub fn link_key(case: &str, mac: &str) -> String {
+    format!("{case} {mac}")
 }
 
 impl Incidents {
@@ -91,7 +100,11 @@ impl Incidents {
         let mut all = Incidents { last, ..Incidents::default() };
         for row in rows {
             let rule = row.rule.split('/').next().and_then(|r| r.parse().ok());
-            let (None, Some(rule), Some(address)) = (row.closed, rule, row.address.clone()) else {
+            let key = match (rule, &row.case, &row.mac) {
+                (Some(Rule::Misconfiguration), Some(case), Some(mac)) => Some(link_key(case, mac)),
+                _ => row.address.clone(),
+            };
+            let (None, Some(rule), Some(address)) = (row.closed, rule, key) else {
                 let closed = Some(row.closed.unwrap_or(now.time()));
                 all.closed.push(IncidentRow { closed, ..row });
                 continue;
@@ -155,6 +168,26 @@ impl Incidents {
         };
         let open = Open { row, rule: f.rule, last_ns: mono_ns, warned_ns: None, dirty: true };
         self.open.entry((address.to_owned(), f.rule)).insert_entry(open).into_mut()
+    }
+
+    /// Opens one about wrong network configuration.
+    pub fn open_link(&mut self, f: &netconfig::Finding, at: Time, first: Time, mono_ns: u64) -> &mut Open {
+        let rule = Rule::Misconfiguration;
+        let finding = Finding {
+            rule,
+            level: crate::detect::Level::Warn,
+            over: crate::detect::Over::Fast,
+            limit: 0,
+            observed: f.count,
+            scan: None,
+        };
+        let key = link_key(f.case.name(), &f.mac.to_string());
+        let open = self.open(&key, "default", &finding, at, first, mono_ns);
+        open.row.address = f.address.map(|a| a.to_string());
+        open.row.mac = Some(f.mac.to_string());
+        open.row.case = Some(f.case.name().to_owned());
+        open.row.window = "any".to_owned();
+        open
     }
 
     /// Closes those in which nothing was found for [`QUIET_NS`].

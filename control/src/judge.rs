@@ -180,6 +180,7 @@ impl Control {
             Rule::Limit(_, Way::In) => Reason::AttackIn,
             Rule::Netscan => Reason::Netscan,
             Rule::Portscan => Reason::Portscan,
+            Rule::Misconfiguration => Reason::Misconfiguration,
         };
         let row = LockRow {
             id,
@@ -221,7 +222,7 @@ impl Control {
 fn grow(open: &mut crate::incident::Open, f: &Finding, sums: &Sums, at: Time, now_ns: u64) {
     let way = match f.rule {
         Rule::Limit(_, way) => way,
-        Rule::Netscan | Rule::Portscan => Way::Out,
+        Rule::Netscan | Rule::Portscan | Rule::Misconfiguration => Way::Out,
     };
     let c = &sums.slow[way as usize];
     open.last_ns = now_ns;

@@ -13,6 +13,7 @@ pub mod effect;
 pub mod evidence;
 pub mod incident;
 mod judge;
+mod link;
 pub mod locklist;
 pub mod log;
 mod merge;

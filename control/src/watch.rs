@@ -129,6 +129,7 @@ impl Watch {
         self.freed.clear();
         for w in 0..facts.workers().len() {
             policy.set_evidence_read(w, facts.evidence(w).head());
+            policy.set_link_read(w, facts.link(w).head());
         }
         self.epoch = policy.epoch().wrapping_add(2).max(2);
         self.epoch_ns = now_ns;

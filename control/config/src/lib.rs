@@ -48,6 +48,8 @@ pub struct Config {
     pub groups: BTreeMap<String, Limits>,
     /// When contacts make a scan.
     pub scan: ScanLimits,
+    /// Who may do on a servers' segment what servers may not.
+    pub link: Link,
     /// What each rule may do.
     pub rules: BTreeMap<Rule, RuleSettings>,
     /// Prefixes that detectors never lock.
@@ -160,6 +162,26 @@ pub struct Wire {
     pub outside_port: String,
     /// Link down on one side shows on the other.
     pub links_follow: bool,
+}
+
+/// A device of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// By its MAC address.
+    Mac([u8; 6]),
+    /// By the source address of its messages.
+    Address(IpAddr),
+}
+
+/// `[link]`
+#[derive(Clone, Debug, Default)]
+pub struct Link {
+    /// DHCP servers and relays on the inside.
+    pub dhcp_servers: Vec<Device>,
+    /// Routers on the inside that may advertise themselves.
+    pub routers: Vec<Device>,
+    /// Switches on the inside that may speak spanning tree, by MAC.
+    pub bridges: Vec<[u8; 6]>,
 }
 
 /// What happens to packets from outside with an internal source.

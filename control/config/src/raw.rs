@@ -24,6 +24,7 @@ pub(crate) struct File {
     pub(crate) group: Vec<Group>,
     pub(crate) limits: Limits,
     pub(crate) scan: Scan,
+    pub(crate) link: Link,
     pub(crate) rules: BTreeMap<Text, Rule>,
     pub(crate) never_lock: Prefixes,
     pub(crate) exceptions: Prefixes,
@@ -53,6 +54,14 @@ pub(crate) struct Scan {
     pub(crate) peer_to_peer_answered_percent: Option<Spanned<u32>>,
     pub(crate) silence: Option<Text>,
     pub(crate) silence_fast: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Link {
+    pub(crate) dhcp_servers: Vec<Text>,
+    pub(crate) routers: Vec<Text>,
+    pub(crate) bridges: Vec<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -17,6 +17,8 @@ pub enum Rule {
     Netscan,
     /// Many ports of a destination that do not answer.
     Portscan,
+    /// Wrong network configuration on the servers' own segment.
+    Misconfiguration,
 }
 
 impl Rule {
@@ -24,7 +26,7 @@ impl Rule {
     pub fn all() -> impl Iterator<Item = Rule> {
         let limits =
             Way::ALL.into_iter().flat_map(|w| Measure::ALL.into_iter().map(move |m| Rule::Limit(m, w)));
-        limits.chain([Rule::Netscan, Rule::Portscan])
+        limits.chain([Rule::Netscan, Rule::Portscan, Rule::Misconfiguration])
     }
 }
 
@@ -34,6 +36,7 @@ impl fmt::Display for Rule {
             Rule::Limit(m, w) => write!(f, "{m}-{w}"),
             Rule::Netscan => f.write_str("netscan"),
             Rule::Portscan => f.write_str("portscan"),
+            Rule::Misconfiguration => f.write_str("misconfiguration"),
         }
     }
 }
@@ -88,7 +91,10 @@ impl RuleSettings {
             Rule::Limit(_, Way::Out) | Rule::Netscan | Rule::Portscan => Some(Duration::from_secs(3600)),
             // A server that is attacked is not locked for having been attacked long.
             Rule::Limit(_, Way::In) => None,
+            Rule::Misconfiguration => None,
         };
-        RuleSettings { action: Ceiling::Lock, deadline, lock: LockScope::Direction }
+        // A MAC says whose address has to be locked only where an inventory does.
+        let action = if rule == Rule::Misconfiguration { Ceiling::Warn } else { Ceiling::Lock };
+        RuleSettings { action, deadline, lock: LockScope::Direction }
     }
 }

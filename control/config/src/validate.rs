@@ -15,7 +15,8 @@ use crate::rules::{Rule, RuleSettings};
 use crate::scan::ScanLimits;
 use crate::values::Validator;
 use crate::{
-    Breaker, Config, Control, DEFAULT_GROUP, Dataplane, Evidence, Feed, HOSTS_MAX, Run, Tables, Unlock,
+    Breaker, Config, Control, DEFAULT_GROUP, Dataplane, Device, Evidence, Feed, HOSTS_MAX, Link, Run, Tables,
+    Unlock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -59,6 +60,7 @@ impl Validator<'_> {
         let networks = self.networks(f.network, &groups, tables);
         let wires = self.wires(f.wire);
         let scan = self.scan(f.scan);
+        let link = self.link(&f.link);
         let rules = self.rules(f.rules);
         let control_core = f.control.core.clone();
         let control = self.control(f.control, &run);
@@ -75,6 +77,7 @@ impl Validator<'_> {
             limits,
             groups,
             scan,
+            link,
             rules,
             never_lock: self.prefixes(f.never_lock),
             exceptions: self.prefixes(f.exceptions),
@@ -268,6 +271,24 @@ impl Validator<'_> {
             }
         }
         limits
+    }
+
+    fn link(&mut self, l: &raw::Link) -> Link {
+        let mut devices = |list: &[raw::Text]| list.iter().filter_map(|d| self.device(d)).collect::<Vec<_>>();
+        let (dhcp_servers, routers, bridges) =
+            (devices(&l.dhcp_servers), devices(&l.routers), devices(&l.bridges));
+        let mut macs = Vec::new();
+        for (device, text) in bridges.iter().zip(&l.bridges) {
+            match device {
+                Device::Mac(mac) => macs.push(*mac),
+                Device::Address(_) => {
+                    let message =
+                        format!("`{}` is no MAC address: spanning tree has no others", text.get_ref());
+                    self.wrong(text.span(), message, "write it like \"02:00:5e:10:00:01\"");
+                }
+            }
+        }
+        Link { dhcp_servers, routers, bridges: macs }
     }
 
     fn scan(&mut self, s: raw::Scan) -> ScanLimits {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::Spanned;
 
+use crate::Device;
 use crate::error::Problem;
 use crate::raw::Text;
 
@@ -92,6 +93,23 @@ impl Validator<'_> {
             return None;
         }
         Some(net)
+    }
+
+    /// A MAC address, or an IP address.
+    pub(crate) fn device(&mut self, value: &Text) -> Option<Device> {
+        let text = value.get_ref();
+        if let Ok(a) = text.parse::<IpAddr>() {
+            return Some(Device::Address(a));
+        }
+        let mut mac = [0; 6];
+        let mut parts = text.split([':', '-']);
+        let mut byte = || parts.next().filter(|p| p.len() == 2).and_then(|p| u8::from_str_radix(p, 16).ok());
+        let good = mac.iter_mut().all(|b| byte().map(|v| *b = v).is_some()) && parts.next().is_none();
+        if !good {
+            let advice = "write a MAC address like \"02:00:5e:10:00:01\", or an IP address";
+            self.wrong(value.span(), format!("`{text}` names no device"), advice);
+        }
+        good.then_some(Device::Mac(mac))
     }
 
     /// A directory or socket, the same for every program whatever its working directory.
