@@ -122,12 +122,22 @@ fn evidence(site: &Site, id: &str) {
     }
     assert_eq!(incident["limit"], 500);
     assert!(incident["peak"].as_u64().unwrap() > 500, "{incident}");
-    assert_eq!(incident["files"], serde_json::json!(["summary.log"]));
+    assert_eq!(incident["files"], serde_json::json!(["summary.log", "dump.log", "dump.pcapng"]));
     let path = site.evidence(id, "summary.log");
     let log = eventually("evidence", SOON, || std::fs::read_to_string(&path).ok());
     for line in ["Direction OUT", "Internal 10.77.0.10", "Threshold SYN 500 packets/s", "Sum "] {
         assert!(log.contains(line), "{line}: {log}");
     }
+    // One line for each external, and what was not recorded: together the sum, to the packet.
+    let packets = |l: &str| -> u64 {
+        let before = l.split(" packets/").next().unwrap();
+        before.split_whitespace().last().unwrap().replace(',', "").parse().unwrap()
+    };
+    let (sum, parts): (Vec<&str>, Vec<&str>) =
+        log.lines().skip(3).filter(|l| l.contains(" packets/")).partition(|l| l.starts_with("Sum"));
+    assert_eq!(packets(sum[0]), parts.iter().copied().map(packets).sum::<u64>(), "{log}");
+    let dump = std::fs::read_to_string(site.evidence(id, "dump.log")).unwrap();
+    assert!(dump.contains(&format!(" IP {SERVER}.")) && dump.contains(": tcp 0"), "{dump}");
 }
 
 #[test]
