@@ -5,8 +5,10 @@
 mod burst;
 mod observe;
 pub mod parse;
+mod tally;
+mod view;
 
-pub use burst::{Mode, Pipeline};
+pub use burst::{Mode, Passed, Pipeline};
 use region::Side;
 
 /// Most frames in one call of [`Pipeline::run`].
