@@ -86,7 +86,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let size = std::fs::metadata(&options.file).map_or(0, |m| m.len());
     output::prepare(&options.out)?;
     let bar = progress(size);
-    let mut replay = Replay::new(config, options.lab)?;
+    let mut replay = Replay::new(config, options.lab, options.wire == WireKind::L2)?;
     let mut read: u64 = 0;
     while let Some(p) = capture.next_packet().map_err(|e| e.to_string())? {
         replay.packet(p.time_ns, p.bytes, p.wire_len, &options.out)?;
@@ -201,6 +201,8 @@ pub(crate) struct Replay {
     control: Control,
     path: Pipeline,
     batch: Batch,
+    /// The capture shows the servers' own segment.
+    segment: bool,
     /// Time of the first packet, nanoseconds since 1970.
     first_ns: Option<i128>,
     /// Time of the latest packet, nanoseconds since the first.
@@ -215,7 +217,7 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    fn new(config: Config, lab: bool) -> Result<Replay, String> {
+    fn new(config: Config, lab: bool, segment: bool) -> Result<Replay, String> {
         let capacities = capacities(&config)?;
         let length = config.tables.ipv6_host_length;
         let facts = Arc::new(Facts::anonymous(capacities).map_err(|e| e.to_string())?);
@@ -231,6 +233,7 @@ impl Replay {
             control,
             path,
             batch,
+            segment,
             first_ns: None,
             now_ns: 0,
             next_tick_ns: TICK_NS,
@@ -331,6 +334,7 @@ impl Replay {
                 length: self.batch.wire_len[i],
                 side: Side::Outside,
                 time: self.batch.time[i],
+                segment: self.segment,
             };
         }
         let mut verdicts = [Verdict::Forward; BURST];

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use config::{Config, IpNet};
+use config::{Config, Inside, IpNet};
 use region::locks::Range;
 use region::{Addr, Capacities, Policy};
 
@@ -74,6 +74,7 @@ fn of(c: &Config) -> Plan {
                 name: w.name.clone(),
                 ports: [PortSpec::parse(&w.inside_port), PortSpec::parse(&w.outside_port)],
                 links_follow: w.links_follow,
+                segment: w.inside == Inside::L2,
             })
             .collect(),
         cores: d.cores.clone(),

@@ -27,6 +27,8 @@ pub(crate) struct Wire {
     pub(crate) name: String,
     pub(crate) ports: [Port; 2],
     pub(crate) links_follow: bool,
+    /// `inside = "l2"`.
+    pub(crate) segment: bool,
     pub(crate) links: WireLinks,
     pub(crate) up: [bool; 2],
 }

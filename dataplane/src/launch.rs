@@ -175,6 +175,7 @@ fn open_wires(plan: &Plan, stop: &Arc<AtomicBool>) -> Result<(Vec<Wire>, Option<
             name: w.name.clone(),
             ports,
             links_follow: w.links_follow,
+            segment: w.segment,
             links: WireLinks::default(),
             up: [true, true],
         });
@@ -255,9 +256,20 @@ fn start_workers(
             .iter()
             .flat_map(|w| {
                 let [inside, outside] = &w.ports;
+                let segment = w.segment;
                 [
-                    Lane { rx: inside.rx_queue(index), tx: outside.tx_queue(index), side: Side::Inside },
-                    Lane { rx: outside.rx_queue(index), tx: inside.tx_queue(index), side: Side::Outside },
+                    Lane {
+                        rx: inside.rx_queue(index),
+                        tx: outside.tx_queue(index),
+                        side: Side::Inside,
+                        segment,
+                    },
+                    Lane {
+                        rx: outside.rx_queue(index),
+                        tx: inside.tx_queue(index),
+                        side: Side::Outside,
+                        segment,
+                    },
                 ]
             })
             .collect();

@@ -34,6 +34,8 @@ pub(crate) struct WirePlan {
     /// By side: inside, outside.
     pub(crate) ports: [PortSpec; 2],
     pub(crate) links_follow: bool,
+    /// Its inside port shows the servers' own segment.
+    pub(crate) segment: bool,
 }
 
 /// The demo's feed.
@@ -170,6 +172,7 @@ mod tests {
                 name: "w".into(),
                 ports: [port("01:00.0"), port("net_tap0,iface=x")],
                 links_follow: true,
+                segment: true,
             }],
             cores: cores.to_vec(),
             queues,

@@ -16,6 +16,8 @@ pub(crate) struct Lane {
     pub(crate) rx: RxQueue,
     pub(crate) tx: TxQueue,
     pub(crate) side: Side,
+    /// The wire shows the servers' own segment.
+    pub(crate) segment: bool,
 }
 
 /// Everything a worker thread owns.
@@ -80,7 +82,13 @@ impl Lane {
         {
             let mut frames = [Frame::default(); BURST];
             for (i, f) in frames[..n].iter_mut().enumerate() {
-                *f = Frame { bytes: burst.data(i), length: burst.packet_len(i), side: self.side, time };
+                *f = Frame {
+                    bytes: burst.data(i),
+                    length: burst.packet_len(i),
+                    side: self.side,
+                    time,
+                    segment: self.segment,
+                };
             }
             path.run(facts, policy, &frames[..n], &mut verdicts[..n]);
             for (f, v) in frames[..n].iter().zip(&verdicts) {

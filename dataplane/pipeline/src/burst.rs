@@ -3,16 +3,13 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use region::addressing::AddressingTable;
-use region::facts::{SideCounters, WorkerFacts, add, keyed_hash};
-use region::fanout::Map;
-use region::policy::{FlagTable, Versions};
-use region::touched::Touched;
-use region::{Class, Dir, Facts, HostFlags, HostId, Policy, Side, Traits, Verdict, WatchSlot, prefetch};
+use region::facts::{SideCounters, WorkerCounters, add, keyed_hash};
+use region::{Class, Dir, Facts, HostFlags, HostId, Policy, Side, Traits, Verdict};
 
-use crate::observe::{Moment, Seen, contact, early_answer, first_contact, observe};
-use crate::parse::{Parsed, parse};
-use crate::{BURST, Frame};
+use crate::parse::{Parsed, parse, parse_to};
+use crate::tally::Tally;
+use crate::view::{End, Turn, View, low32};
+use crate::{BURST, Frame, link};
 
 /// Ticks after the beginning of a watch generation in which answers to contacts of the one before may come: 6 s, longer than
 /// the silence that makes a contact a failed one.
@@ -27,68 +24,47 @@ pub enum Mode {
     Mirror,
 }
 
-/// A packet between the stages.
-#[derive(Clone, Copy, Default)]
-struct Work {
-    parsed: Parsed,
-    side: Option<Side>,
-    source: Option<HostId>,
-    destination: Option<HostId>,
-    /// An internal IPv6 address without a slot: its locks are looked up by address.
-    source_unslotted: bool,
-    destination_unslotted: bool,
-}
+/// Where a run of packets comes from. The stages are compiled for each, since what a packet has to be asked differs, and
+/// a burst of a wire comes from one side: one decision a burst instead of six a packet.
+const INSIDE: u8 = 0;
+const OUTSIDE: u8 = 1;
+const MIRROR: u8 = 2;
 
-/// Counters of a burst on their way to shared memory.
-#[derive(Default)]
-struct Tally {
-    packets: u64,
-    bytes: u64,
-    class: [u64; Class::COUNT],
-    verdict_packets: [u64; Verdict::COUNT],
-    verdict_bytes: [u64; Verdict::COUNT],
-    tagged: u64,
-    foreign: u64,
-    internal_source_outside: u64,
-    no_slot: u64,
+/// A packet between the stages: a cache line.
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) parsed: Parsed,
+    /// Until the second stage an internal IPv6 address counts as one without a slot.
+    pub(crate) source: End,
+    /// Not written for packets from inside.
+    pub(crate) destination: End,
+    /// First of the IPv6 host that is looked for, then of the remote address of a contact.
+    pub(crate) hash: u64,
 }
+const _: () = assert!(size_of::<Work>() == 64);
 
-impl Tally {
-    fn flush(&self, to: &SideCounters) {
-        if self.packets == 0 {
-            return;
+impl Work {
+    fn new() -> Work {
+        Work { parsed: Parsed::default(), source: End::NONE, destination: End::NONE, hash: 0 }
+    }
+
+    /// The host's address and the other one.
+    #[inline(always)]
+    pub(crate) fn ends(&self, dir: Dir) -> (u128, u128) {
+        match dir {
+            Dir::Out => (self.parsed.source, self.parsed.destination),
+            Dir::In => (self.parsed.destination, self.parsed.source),
         }
-        add(&to.rx_packets, self.packets);
-        add(&to.rx_bytes, self.bytes);
-        for (c, n) in to.class_packets.iter().zip(self.class) {
-            add(c, n);
-        }
-        for (c, n) in to.verdict_packets.iter().zip(self.verdict_packets) {
-            add(c, n);
-        }
-        for (c, n) in to.verdict_bytes.iter().zip(self.verdict_bytes) {
-            add(c, n);
-        }
-        add(&to.tagged, self.tagged);
-        add(&to.foreign, self.foreign);
-        add(&to.internal_source_outside, self.internal_source_outside);
-        add(&to.no_slot, self.no_slot);
     }
 }
 
-/// The policy as one burst sees it.
-#[derive(Clone, Copy)]
-struct View<'a> {
-    policy: &'a Policy,
-    versions: Versions,
-    addressing: &'a AddressingTable,
-    flags: FlagTable<'a>,
-    /// Host flags are those of this dataplane's life.
-    flags_hold: bool,
-    enforcing: bool,
-    ipv6_mask: u128,
-    hash_key: [u64; 2],
-    moment: Moment,
+/// What goes on of a burst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Packets whose verdict is [`Verdict::Forward`].
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// The packet path of one worker.
@@ -114,7 +90,7 @@ impl Pipeline {
             generation: 0,
             turned_tick: 0,
             incarnation,
-            work: [Work::default(); BURST],
+            work: [Work::new(); BURST],
         }
     }
 
@@ -153,75 +129,149 @@ impl Pipeline {
         policy: Option<&Policy>,
         frames: &[Frame<'_>],
         verdicts: &mut [Verdict],
-    ) {
+    ) -> Passed {
         let n = frames.len().min(verdicts.len()).min(BURST);
-        let (frames, verdicts) = (&frames[..n], &mut verdicts[..n]);
+        let (mut frames, mut verdicts) = (&frames[..n], &mut verdicts[..n]);
         let out = facts.writer_for(self.worker);
-        let Some(counters) = out.counters() else { return };
-        let touched = facts.touched(self.worker, self.tick);
-        let view = policy.map(|policy| {
-            let versions = policy.versions();
-            let bypass = versions.bypass || facts.header().bypass_direct.load(Relaxed) != 0;
-            View {
-                policy,
-                versions,
-                addressing: policy.addressing(versions.addressing),
-                flags: policy.flags(),
-                flags_hold: versions.flags_incarnation == self.incarnation,
-                enforcing: !bypass,
-                ipv6_mask: policy.ipv6_host_mask(),
-                hash_key: policy.hash_key(),
-                moment: Moment {
-                    epoch: policy.epoch(),
-                    generation: self.generation,
-                    tick: self.tick,
-                    hash_key: policy.hash_key(),
-                    limits: policy.watch_limits(self.worker),
-                    fresh_generation: self.tick.wrapping_sub(self.turned_tick) < FRESH_TICKS,
-                },
-            }
-        });
-        let mut tally = [Tally::default(), Tally::default()];
-        let work = &mut self.work[..n];
-
-        for (w, f) in work.iter_mut().zip(frames) {
-            *w = Work { parsed: parse(f.bytes, f.length), side: Some(f.side), ..Work::default() };
-            if let Some(v) = &view {
-                self.mode.start(v, facts, w);
-                if w.parsed.class == Class::Ipv4 {
-                    v.prefetch(&out, w);
-                }
-            }
+        let Some(counters) = out.counters() else { return Passed::default() };
+        let Some(policy) = policy else {
+            return self.count_only(counters, frames, verdicts);
+        };
+        let turn = Turn {
+            incarnation: self.incarnation,
+            tick: self.tick,
+            generation: self.generation,
+            fresh_generation: self.tick.wrapping_sub(self.turned_tick) < FRESH_TICKS,
+        };
+        let v = View::new(policy, out, &turn);
+        if self.mode == Mode::Mirror {
+            return self.pass::<MIRROR>(&v, counters, frames, verdicts).1;
         }
-        if let Some(v) = &view {
-            for w in work.iter_mut() {
-                if w.parsed.class == Class::Ipv6 {
-                    self.mode.locate_v6(v, facts, w);
-                    v.prefetch(&out, w);
-                }
-            }
-        }
-        for ((w, f), verdict) in work.iter().zip(frames).zip(verdicts.iter_mut()) {
-            let side = self.mode.side(w, f.side);
-            let t = &mut tally[side.index()];
-            t.packets += 1;
-            t.bytes += u64::from(f.length);
-            t.class[w.parsed.class.index()] += 1;
-            t.tagged += u64::from(w.parsed.tagged);
-            *verdict = match &view {
-                Some(v) if matches!(w.parsed.class, Class::Ipv4 | Class::Ipv6) => {
-                    self.mode.judge(v, &out, &touched, w, f, side, t)
-                }
-                _ => Verdict::Forward,
+        let mut passed = Passed::default();
+        while let Some(first) = frames.first() {
+            let (done, p) = match first.side {
+                Side::Inside => self.pass::<INSIDE>(&v, counters, frames, verdicts),
+                Side::Outside => self.pass::<OUTSIDE>(&v, counters, frames, verdicts),
             };
-            if verdict.is_drop() || self.mode == Mode::Mirror {
-                t.verdict_packets[verdict.index()] += 1;
-                t.verdict_bytes[verdict.index()] += u64::from(f.length);
+            passed.packets += p.packets;
+            passed.bytes += p.bytes;
+            frames = &frames[done..];
+            verdicts = &mut verdicts[done..];
+        }
+        passed
+    }
+
+    /// All stages over the first frames, as many as come from one side. Says how many those were.
+    #[inline(never)]
+    fn pass<const FROM: u8>(
+        &mut self,
+        v: &View<'_>,
+        counters: &WorkerCounters,
+        frames: &[Frame<'_>],
+        verdicts: &mut [Verdict],
+    ) -> (usize, Passed) {
+        let mut tally = Tally::default();
+        let mut traits = 0;
+        let mut some_v6 = false;
+        let mut n = 0;
+        for (w, f) in self.work.iter_mut().zip(frames) {
+            if (FROM == INSIDE && f.side != Side::Inside) || (FROM == OUTSIDE && f.side != Side::Outside) {
+                break;
+            }
+            n += 1;
+            let class = parse_to(f.bytes, f.length, &mut w.parsed);
+            traits |= w.parsed.traits.0;
+            tally.note(f.length, class, w.parsed.tagged);
+            match class {
+                Class::Ipv4 => {
+                    locate_v4::<FROM>(v, w);
+                    prefetch_hosts::<FROM>(v, w);
+                }
+                Class::Ipv6 => {
+                    some_v6 = true;
+                    seek_v6::<FROM>(v, w);
+                }
+                Class::Arp | Class::NonIp | Class::Malformed => w.source = End::NONE,
             }
         }
-        for side in Side::ALL {
-            tally[side.index()].flush(counters.side(side));
+        let work = &mut self.work[..n.min(BURST)];
+        if some_v6 {
+            for w in work.iter_mut().filter(|w| w.parsed.class == Class::Ipv6) {
+                find_v6::<FROM>(v, w);
+                prefetch_hosts::<FROM>(v, w);
+            }
         }
+        if FROM != OUTSIDE && Traits(traits).has(Traits::CONTACT) {
+            for w in work.iter_mut().filter(|w| w.parsed.traits.has(Traits::CONTACT)) {
+                w.hash = v.remote_hash(w.parsed.destination);
+                if let Some(host) = w.source.host() {
+                    v.prefetch_contact(host, w.parsed.traits, w.hash);
+                }
+            }
+        }
+        let mut dropped = Passed::default();
+        let mut sides = [Tally::default(); 2];
+        for ((w, f), verdict) in work.iter().zip(frames).zip(verdicts) {
+            let side = side::<FROM>(w);
+            let to = counters.side(side);
+            *verdict = match w.parsed.class {
+                Class::Ipv4 | Class::Ipv6 => judge::<FROM>(v, to, w, f),
+                Class::Arp | Class::NonIp | Class::Malformed => Verdict::Forward,
+            };
+            if FROM == MIRROR {
+                sides[side.index()].note(f.length, w.parsed.class, w.parsed.tagged);
+            }
+            if FROM == MIRROR || verdict.is_drop() {
+                add(&to.verdict_packets[verdict.index()], 1);
+                add(&to.verdict_bytes[verdict.index()], u64::from(f.length));
+            }
+            if verdict.is_drop() {
+                dropped.packets += 1;
+                dropped.bytes += u64::from(f.length);
+            }
+        }
+        if frames.first().is_some_and(|f| f.segment) {
+            link::look(v, FROM != OUTSIDE, work, frames);
+        }
+        match FROM {
+            INSIDE => tally.flush(counters.side(Side::Inside)),
+            OUTSIDE => tally.flush(counters.side(Side::Outside)),
+            _ => {
+                for side in Side::ALL {
+                    sides[side.index()].flush(counters.side(side));
+                }
+            }
+        }
+        let (packets, bytes) = tally.sum();
+        (n, Passed { packets: packets - dropped.packets, bytes: bytes - dropped.bytes })
+    }
+
+    /// Without policy nobody is known and nothing is enforced.
+    #[cold]
+    #[inline(never)]
+    fn count_only(
+        &self,
+        counters: &WorkerCounters,
+        frames: &[Frame<'_>],
+        verdicts: &mut [Verdict],
+    ) -> Passed {
+        let mut passed = Passed::default();
+        for (f, verdict) in frames.iter().zip(verdicts) {
+            *verdict = Verdict::Forward;
+            let mirror = self.mode == Mode::Mirror;
+            let to = counters.side(if mirror { Side::Outside } else { f.side });
+            let mut tally = Tally::default();
+            let p = parse(f.bytes, f.length);
+            tally.note(f.length, p.class, p.tagged);
+            tally.flush(to);
+            if mirror {
+                add(&to.verdict_packets[Verdict::Forward.index()], 1);
+                add(&to.verdict_bytes[Verdict::Forward.index()], u64::from(f.length));
+            }
+            passed.packets += 1;
+            passed.bytes += u64::from(f.length);
+        }
+        passed
     }
 
     /// Counts what transmit took and what it did not, of packets that entered on `side`: (packets, bytes) each.
@@ -238,297 +288,134 @@ impl Pipeline {
     }
 }
 
-impl Mode {
-    /// First stage: IPv4 hosts are found, IPv6 slots asked for.
-    #[inline(always)]
-    fn start(self, v: &View<'_>, facts: &Facts, w: &mut Work) {
-        let p = &w.parsed;
-        match p.class {
-            Class::Ipv4 => {
-                let (source, destination) = (low32(p.source), low32(p.destination));
-                let inside = w.side == Some(Side::Inside);
-                // Inline, the source of an outside packet is looked up too: it may claim to be one of ours.
-                if self == Mode::Mirror || inside || v.addressing.may_be_internal_v4(source) {
-                    w.source = v.addressing.host_v4(source);
-                }
-                if self == Mode::Mirror || !inside {
-                    w.destination = v.addressing.host_v4(destination);
-                }
-            }
-            Class::Ipv6 => {
-                facts.prefetch_v6(p.source & v.ipv6_mask, v.hash_key);
-                facts.prefetch_v6(p.destination & v.ipv6_mask, v.hash_key);
-            }
-            Class::Arp | Class::NonIp | Class::Malformed => {}
-        }
-    }
-
-    /// Second stage for IPv6: found, or inserted when a server of ours speaks for the first time.
-    #[inline(always)]
-    fn locate_v6(self, v: &View<'_>, facts: &Facts, w: &mut Work) {
-        let p = w.parsed;
-        let inside = self == Mode::Inline && w.side == Some(Side::Inside);
-        let find = |address: u128, insert: bool| -> (Option<HostId>, bool) {
-            let Some(network) = v.addressing.network_v6(address) else { return (None, false) };
-            let key = address & v.ipv6_mask;
-            let host = match facts.find_v6(key, v.hash_key) {
-                None if insert => facts.insert_v6(key, v.hash_key, network.quota, network.slot),
-                found => found,
-            };
-            (host, host.is_none())
-        };
-        let mirror = self == Mode::Mirror;
-        (w.source, w.source_unslotted) = find(p.source, inside || mirror);
-        if !inside {
-            (w.destination, w.destination_unslotted) = find(p.destination, mirror);
-        }
-    }
-
-    /// The side a packet belongs to.
-    #[inline(always)]
-    fn side(self, w: &Work, entered: Side) -> Side {
-        match self {
-            Mode::Inline => entered,
-            Mode::Mirror if w.source.is_some() || w.source_unslotted => Side::Inside,
-            Mode::Mirror => Side::Outside,
-        }
-    }
-
-    /// Third stage: enforce and account.
-    #[inline(always)]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one burst's borrowed state; bundling it would only rename it"
-    )]
-    fn judge(
-        self,
-        v: &View<'_>,
-        out: &WorkerFacts<'_>,
-        touched: &Touched<'_>,
-        w: &Work,
-        f: &Frame<'_>,
-        side: Side,
-        t: &mut Tally,
-    ) -> Verdict {
-        let as_source = self == Mode::Mirror || side == Side::Inside;
-        let as_destination = self == Mode::Mirror || side == Side::Outside;
-        let (source, destination) = (w.parsed.source, w.parsed.destination);
-        let mut verdict = Verdict::Forward;
-
-        if as_source {
-            let bits = v.bits(w.source, w.source_unslotted, w, source);
-            if bits.has(HostFlags::LOCK_OUT) && v.locked(bits, w, source, destination) {
-                verdict = Verdict::DropLockedOut;
-            }
-        } else if w.source.is_some() || w.source_unslotted {
-            // Hairpin traffic between two servers through an outside router looks like this too: only counted,
-            // unless the network says otherwise.
-            t.internal_source_outside += 1;
-            let strict = w.source.is_some_and(|h| v.flags_hold && v.flags.get(h).has(HostFlags::STRICT));
-            if strict && v.enforcing {
-                verdict = Verdict::DropSpoofed;
-            }
-        }
-        if as_destination && !verdict.is_drop() {
-            let bits = v.bits(w.destination, w.destination_unslotted, w, destination);
-            if bits.has(HostFlags::LOCK_IN) && v.locked(bits, w, destination, source) {
-                verdict = Verdict::DropLockedIn;
-            }
-        }
-
-        let own = match (as_source, as_destination) {
-            (true, false) => (w.source.is_some(), w.source_unslotted),
-            (false, true) => (w.destination.is_some(), w.destination_unslotted),
-            _ => {
-                (w.source.is_some() || w.destination.is_some(), w.source_unslotted || w.destination_unslotted)
-            }
-        };
-        t.no_slot += u64::from(own.1);
-        t.foreign += u64::from(!own.0 && !own.1);
-        if as_source && let Some(host) = w.source {
-            v.account(
-                out,
-                touched,
-                End { host, dir: Dir::Out, local: source, remote: destination },
-                w,
-                f,
-                verdict,
-            );
-        }
-        if as_destination && let Some(host) = w.destination {
-            v.account(
-                out,
-                touched,
-                End { host, dir: Dir::In, local: destination, remote: source },
-                w,
-                f,
-                verdict,
-            );
-        }
-        verdict
+/// First stage, IPv4: two small tables say which host it is.
+#[inline(always)]
+fn locate_v4<const FROM: u8>(v: &View<'_>, w: &mut Work) {
+    let source = low32(w.parsed.source);
+    // From outside, the source is looked up too: it may claim to be one of ours.
+    let looked_up = FROM != OUTSIDE || v.addressing.may_be_internal_v4(source);
+    w.source = if looked_up { End::of(v.addressing.host_v4(source)) } else { End::NONE };
+    if FROM != INSIDE {
+        w.destination = End::of(v.addressing.host_v4(low32(w.parsed.destination)));
     }
 }
 
-/// One end of a packet: a host of ours, and the other one's address.
-#[derive(Clone, Copy)]
-struct End {
-    host: HostId,
-    dir: Dir,
-    local: u128,
-    remote: u128,
+/// First stage, IPv6: internal addresses are told, and the slot of the packet's own end is asked for.
+#[inline(always)]
+fn seek_v6<const FROM: u8>(v: &View<'_>, w: &mut Work) {
+    let end = |a: u128| if v.addressing.network_v6(a).is_some() { End::UNSLOTTED } else { End::NONE };
+    w.source = end(w.parsed.source);
+    let (mut own, mut address) = (w.source, w.parsed.source);
+    if FROM != INSIDE {
+        w.destination = end(w.parsed.destination);
+        if FROM == OUTSIDE {
+            (own, address) = (w.destination, w.parsed.destination);
+        }
+    }
+    if own.is_internal() {
+        w.hash = keyed_hash(address & v.ipv6_mask, v.hash_key);
+        v.hosts_v6.prefetch(w.hash);
+    }
 }
 
-impl View<'_> {
-    /// Asks the cache for what will be touched of a packet's hosts.
-    #[inline(always)]
-    fn prefetch(&self, out: &WorkerFacts<'_>, w: &Work) {
-        let traits = w.parsed.traits;
-        for (host, dir, bit, map) in [
-            (w.source, Dir::Out, Traits::CONTACT, Map::Contacted),
-            (w.destination, Dir::In, Traits::PEER, Map::Answered),
-        ] {
-            if let Some(host) = host {
-                self.flags.prefetch(host);
-                if let Some(line) = out.line(host, dir) {
-                    prefetch(line);
-                }
-                if traits.has(bit) {
-                    out.prefetch_fanout(host, self.moment.epoch, map);
-                }
-            }
-        }
+/// Second stage for IPv6: found, or inserted when a server of ours speaks for the first time.
+#[inline(always)]
+fn find_v6<const FROM: u8>(v: &View<'_>, w: &mut Work) {
+    let find = |address: u128, hash: Option<u64>, insert: bool| -> End {
+        let key = address & v.ipv6_mask;
+        let hash = hash.unwrap_or_else(|| keyed_hash(key, v.hash_key));
+        let host = match v.hosts_v6.find(key, hash) {
+            None if insert => inserted_v6(v, address),
+            found => found,
+        };
+        host.map_or(End::UNSLOTTED, |h| End::of(Some(h)))
+    };
+    if w.source.is_internal() {
+        let hash = (FROM != OUTSIDE).then_some(w.hash);
+        w.source = find(w.parsed.source, hash, FROM != OUTSIDE);
     }
+    if FROM != INSIDE && w.destination.is_internal() {
+        let hash = (FROM == OUTSIDE).then_some(w.hash);
+        w.destination = find(w.parsed.destination, hash, FROM == MIRROR);
+    }
+}
 
-    /// Counts a packet for a host: its line, its fan-out, and its flow where it is watched.
-    #[inline(always)]
-    fn account(
-        &self,
-        out: &WorkerFacts<'_>,
-        touched: &Touched<'_>,
-        e: End,
-        w: &Work,
-        f: &Frame<'_>,
-        verdict: Verdict,
-    ) {
-        let Some(line) = out.line(e.host, e.dir) else { return };
-        let mut traits = w.parsed.traits;
-        let epoch = self.moment.epoch;
-        let watched = self.flags_hold && self.flags.get(e.host).has(HostFlags::WATCH);
-        match e.dir {
-            Dir::Out => {
-                let opens = traits.has(Traits::CONTACT);
-                if opens || watched {
-                    let hash = keyed_hash(e.remote, self.hash_key);
-                    // Who came first is asked before this packet itself changes the answer.
-                    if watched {
-                        self.watch(out, e, w, f, verdict, hash);
-                    }
-                    if opens && contact(out, epoch, self.hash_key, e.host, &w.parsed, f, hash) {
-                        traits.0 |= Traits::OPENS;
-                        if !watched && self.flags_hold {
-                            first_contact(
-                                out,
-                                &self.moment,
-                                &self.seen(e, w, f, verdict, hash, WatchSlot(0)),
-                            );
-                        }
-                    }
-                }
-            }
-            Dir::In => {
-                const TELLS: u16 = Traits::PEER | Traits::REACTION_TCP | Traits::REACTION_ICMP;
-                if traits.has(TELLS) || watched {
-                    let hash = keyed_hash(e.remote, self.hash_key);
-                    if watched {
-                        self.watch(out, e, w, f, verdict, hash);
-                    } else {
-                        let (now, before) = out.early(e.host, self.moment.generation);
-                        if now || (before && self.moment.fresh_generation) {
-                            early_answer(out, &self.moment, &self.seen(e, w, f, verdict, hash, WatchSlot(0)));
-                        }
-                    }
-                    if traits.has(Traits::PEER) {
-                        out.touch_fanout(e.host, epoch, Map::Answered, hash);
-                    }
-                }
-            }
-        }
-        out.count(line, f.length, traits, verdict.is_drop());
-        out.mark(touched, e.host);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn watch(&self, out: &WorkerFacts<'_>, e: End, w: &Work, f: &Frame<'_>, verdict: Verdict, hash: u64) {
-        let slot = self.policy.watch_slot(e.host);
-        if slot.0 == 0 {
-            return;
-        }
-        observe(out, &self.moment, &self.seen(e, w, f, verdict, hash, slot));
-    }
-
-    #[inline(always)]
-    fn seen<'p>(
-        &self,
-        e: End,
-        w: &'p Work,
-        f: &'p Frame<'p>,
-        verdict: Verdict,
-        hash: u64,
-        slot: WatchSlot,
-    ) -> Seen<'p> {
-        let v6 = w.parsed.class == Class::Ipv6;
-        Seen {
-            host: e.host,
-            slot,
-            dir: e.dir,
-            parsed: &w.parsed,
-            frame: f,
-            remote_hash: hash,
-            local: as_u128(v6, e.local),
-            remote: as_u128(v6, e.remote),
-            dropped: verdict.is_drop(),
-        }
-    }
-
-    /// Lock bits of a host. Flags are one load; they are looked up by address where they cannot be trusted yet.
-    #[inline(always)]
-    fn bits(&self, host: Option<HostId>, unslotted: bool, w: &Work, address: u128) -> HostFlags {
-        if !self.enforcing {
-            return HostFlags(0);
-        }
-        let v6 = w.parsed.class == Class::Ipv6;
-        match host {
-            None if !unslotted => HostFlags(0),
-            Some(h) if self.flags_hold => {
-                let flags = self.flags.get(h);
-                if v6 && !flags.has(HostFlags::KNOWN) { self.by_address(v6, address) } else { flags }
-            }
-            _ => self.by_address(v6, address),
-        }
-    }
-
-    #[cold]
-    fn by_address(&self, v6: bool, address: u128) -> HostFlags {
-        self.policy.locked_at(self.versions.locks, as_u128(v6, address))
-    }
-
-    /// Whether a lock holds against this remote address.
-    #[inline(always)]
-    fn locked(&self, bits: HostFlags, w: &Work, host: u128, remote: u128) -> bool {
-        let v6 = w.parsed.class == Class::Ipv6;
-        !bits.has(HostFlags::EXCEPT)
-            || !self.policy.excepted(self.versions.locks, as_u128(v6, host), as_u128(v6, remote))
-    }
+#[cold]
+#[inline(never)]
+fn inserted_v6(v: &View<'_>, address: u128) -> Option<HostId> {
+    let network = v.addressing.network_v6(address)?;
+    v.facts.insert_v6(address & v.ipv6_mask, v.hash_key, network.quota, network.slot)
 }
 
 #[inline(always)]
-fn as_u128(v6: bool, address: u128) -> u128 {
-    if v6 { address } else { region::Addr::V4(low32(address)).as_u128() }
+fn prefetch_hosts<const FROM: u8>(v: &View<'_>, w: &Work) {
+    if FROM != OUTSIDE
+        && let Some(host) = w.source.host()
+    {
+        v.prefetch(host, Dir::Out, w.parsed.traits);
+    }
+    if FROM != INSIDE
+        && let Some(host) = w.destination.host()
+    {
+        v.prefetch(host, Dir::In, w.parsed.traits);
+    }
 }
 
+/// The side a packet belongs to.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "IPv4 addresses stand in the low 32 bits")]
-fn low32(address: u128) -> u32 {
-    address as u32
+fn side<const FROM: u8>(w: &Work) -> Side {
+    match FROM {
+        INSIDE => Side::Inside,
+        OUTSIDE => Side::Outside,
+        _ if w.source.is_internal() => Side::Inside,
+        _ => Side::Outside,
+    }
+}
+
+/// Last stage: enforce and account.
+#[inline(always)]
+fn judge<const FROM: u8>(v: &View<'_>, to: &SideCounters, w: &Work, f: &Frame<'_>) -> Verdict {
+    // In a mirror both ends count.
+    let source = if FROM == OUTSIDE { End::NONE } else { w.source };
+    let destination = if FROM == INSIDE { End::NONE } else { w.destination };
+    let mut verdict = Verdict::Forward;
+
+    let of_source = source.host().map_or(HostFlags(0), |h| v.flags(h));
+    if locked(v, source, of_source, w, Dir::Out) {
+        verdict = Verdict::DropLockedOut;
+    }
+    if FROM == OUTSIDE && w.source.is_internal() {
+        // Hairpin traffic between two servers through an outside router looks like this too: only counted,
+        // unless the network says otherwise.
+        add(&to.internal_source_outside, 1);
+        if v.enforcing && w.source.host().is_some_and(|h| v.flags(h).has(HostFlags::STRICT)) {
+            verdict = Verdict::DropSpoofed;
+        }
+    }
+    let of_destination = destination.host().map_or(HostFlags(0), |h| v.flags(h));
+    if !verdict.is_drop() && locked(v, destination, of_destination, w, Dir::In) {
+        verdict = Verdict::DropLockedIn;
+    }
+
+    if !source.is_internal() && !destination.is_internal() {
+        add(&to.foreign, 1);
+    } else if source == End::UNSLOTTED || destination == End::UNSLOTTED {
+        add(&to.no_slot, 1);
+    }
+    if let Some(host) = source.host() {
+        v.account(host, Dir::Out, of_source, w, f, verdict.is_drop());
+    }
+    if let Some(host) = destination.host() {
+        v.account(host, Dir::In, of_destination, w, f, verdict.is_drop());
+    }
+    verdict
+}
+
+/// Whether a lock drops a packet of this end.
+#[inline(always)]
+fn locked(v: &View<'_>, end: End, flags: HostFlags, w: &Work, dir: Dir) -> bool {
+    match end.host() {
+        Some(host) => v.locked(host, flags, w, dir),
+        None => end == End::UNSLOTTED && v.locked_by(None, flags, w, dir),
+    }
 }

@@ -3,10 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod burst;
+mod link;
 mod observe;
 pub mod parse;
+mod tally;
+mod view;
 
-pub use burst::{Mode, Pipeline};
+pub use burst::{Mode, Passed, Pipeline};
 use region::Side;
 
 /// Most frames in one call of [`Pipeline::run`].
@@ -23,10 +26,12 @@ pub struct Frame<'a> {
     pub side: Side,
     /// When it was received, on the worker's clock (see [`region::facts::Clock`]).
     pub time: u64,
+    /// The wire shows the servers' own segment: control sees what its protocols say.
+    pub segment: bool,
 }
 
 impl Default for Frame<'_> {
     fn default() -> Self {
-        Frame { bytes: &[], length: 0, side: Side::Outside, time: 0 }
+        Frame { bytes: &[], length: 0, side: Side::Outside, time: 0, segment: false }
     }
 }

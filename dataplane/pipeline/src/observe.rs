@@ -228,7 +228,7 @@ pub(crate) fn observe(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
 #[inline(never)]
 pub(crate) fn first_contact(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
     let table = out.facts.flows(out.worker, m.generation);
-    if table.note(&packet(s, false), m.hash_key) {
+    if table.takes_first_contacts() && table.note(&packet(s, false), m.hash_key) {
         out.set_early(s.host, m.generation);
     }
 }

@@ -40,7 +40,7 @@ impl Bench {
         self.pipeline.run(
             &self.facts,
             Some(&self.policy),
-            &[Frame { bytes, length, side, time: 0 }],
+            &[Frame { bytes, length, side, time: 0, segment: false }],
             &mut verdicts,
         );
         verdicts[0]
@@ -309,7 +309,7 @@ fn without_policy_everything_is_forwarded_and_counted() {
     let frame = out_tcp(2);
     let mut verdicts = [Verdict::DropTxFull];
     b.pipeline.poll(&b.facts, None);
-    let frames = [Frame { bytes: &frame, length: 54, side: Side::Inside, time: 0 }];
+    let frames = [Frame { bytes: &frame, length: 54, side: Side::Inside, time: 0, segment: false }];
     b.pipeline.run(&b.facts, None, &frames, &mut verdicts);
     assert_eq!(verdicts, [Verdict::Forward]);
     assert_eq!(b.class(Side::Inside, Class::Ipv4), 1);

@@ -49,7 +49,7 @@ impl Bench {
     fn pass(&mut self, side: Side, bytes: &[u8]) {
         let length = u32::try_from(bytes.len()).unwrap();
         self.time += 1;
-        let frame = Frame { bytes, length, side, time: self.time };
+        let frame = Frame { bytes, length, side, time: self.time, segment: true };
         self.pipeline.poll(&self.facts, Some(&self.policy));
         self.pipeline.run(&self.facts, Some(&self.policy), &[frame], &mut [Verdict::Forward]);
     }
@@ -270,4 +270,36 @@ fn strange_segments_and_sweeps_are_told_by_how_they_begin() {
     }
     b.out(remote(50), 47, &[0; 8]);
     assert_eq!(b.rows().last().unwrap().opener, Opener::OtherProtocol);
+}
+
+#[test]
+fn frames_of_the_segment_and_the_first_of_each_device_go_to_control() {
+    let mut b = Bench::new();
+    let mut arp = vec![0xff; 6];
+    arp.extend([2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    arp.extend([0; 20]);
+    b.pass(Side::Inside, &arp);
+    b.pass(Side::Outside, &arp);
+    let mut bpdu = vec![0x01, 0x80, 0xc2, 0, 0, 0, 2, 0, 0, 0, 0, 9, 0, 38, 0x42, 0x42, 3];
+    bpdu.extend([0; 43]);
+    b.pass(Side::Inside, &bpdu);
+    b.out(REMOTE, 17, &udp(67, 68));
+    // An ordinary packet: the first of its device, then not again until another device uses the address.
+    for _ in 0..3 {
+        b.out(REMOTE, 6, &tcp(1, 2, ACK));
+    }
+    let mut other = ip(SERVER, REMOTE, 6, &tcp(1, 2, ACK));
+    other[11] = 77;
+    b.pass(Side::Inside, &other);
+    // A source that is nobody's, and the internet's.
+    b.pass(Side::Inside, &ip(0x0909_0909, REMOTE, 6, &tcp(1, 2, ACK)));
+    b.back(REMOTE, 6, &tcp(2, 1, ACK));
+    let ring = b.facts.link(0);
+    let seen: Vec<_> = (0..ring.head()).map(|n| ring.get(n).unwrap()).collect();
+    let sides: Vec<Side> = seen.iter().map(|f| f.side).collect();
+    use Side::{Inside, Outside};
+    assert_eq!(sides, [Inside, Outside, Inside, Inside, Inside, Inside, Inside]);
+    assert_eq!(seen[0].bytes, arp);
+    assert_eq!((seen[2].bytes.as_slice(), seen[2].length), (bpdu.as_slice(), 60));
+    assert_eq!((seen[5].bytes[11], ring.lost()), (77, 0));
 }

@@ -13,6 +13,7 @@ use crate::flows::{
     WatchCell,
 };
 use crate::host::{Dir, HostId, HostLine, LineTotals, Traits};
+use crate::hosts_v6::{HostsV6, SlotV6};
 use crate::layout::{Capacities, PORTS_MAX, Planner, Section, WORKERS_MAX};
 use crate::link::{LINK_MAX, LinkHead, LinkRecord, LinkRing};
 use crate::map::{Mapping, PageKind, RegionError, WriterLock, shared_struct};
@@ -20,8 +21,6 @@ use crate::touched::{Touched, sizes};
 use crate::verdict::{Class, Side, Verdict};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"CORDONfa");
-/// Slots that an IPv6 look-up visits before it gives up.
-const PROBES: usize = 16;
 
 shared_struct! {
     /// Start of the file. Written by housekeeping; read by control.
@@ -146,16 +145,6 @@ shared_struct! {
         spare: [AtomicU64; 6],
         /// By [`Side`].
         pub sides: [SideCounters; 2],
-    }
-}
-
-shared_struct! {
-    /// An IPv6 host. `hi` is set by compare-and-swap, then `lo`; never changed again. Written by workers and housekeeping.
-    pub struct SlotV6 {
-        /// Upper half plus 1, so that 0 means free.
-        hi: AtomicU64,
-        /// Lower half plus 1.
-        lo: AtomicU64,
     }
 }
 
@@ -527,103 +516,32 @@ impl Facts {
 
     // ---- IPv6 hosts ----
 
-    fn slots(&self) -> &[SlotV6] {
-        self.map.table(self.layout.slots_v6)
-    }
-
-    fn id_of_slot(&self, slot: usize) -> HostId {
-        HostId(self.layout.capacities.hosts_v4.wrapping_add(u32::try_from(slot).unwrap_or(0)))
-    }
-
-    /// The slots that `key` may stand in, in order.
+    /// IPv6 hosts inserted so far.
     #[inline]
-    fn probe(&self, key: u128, hash_key: [u64; 2]) -> impl Iterator<Item = (usize, &SlotV6)> {
-        let slots = self.slots();
-        let mask = slots.len().wrapping_sub(1);
-        let start = usize::try_from(keyed_hash(key, hash_key) & u64::from(u32::MAX)).unwrap_or(0);
-        (0..PROBES.min(slots.len())).filter_map(move |i| {
-            let at = (start + i) & mask;
-            slots.get(at).map(|s| (at, s))
-        })
-    }
-
-    /// Asks the cache for the line in which `key` most likely stands.
-    #[inline]
-    pub fn prefetch_v6(&self, key: u128, hash_key: [u64; 2]) {
-        if let Some((_, slot)) = self.probe(key, hash_key).next() {
-            crate::map::prefetch(slot);
-        }
+    pub fn hosts_v6(&self) -> HostsV6<'_> {
+        HostsV6 { slots: self.map.table(self.layout.slots_v6), first: self.layout.capacities.hosts_v4 }
     }
 
     /// The host of an IPv6 key (the address's first bits, the rest zero).
-    #[inline]
     pub fn find_v6(&self, key: u128, hash_key: [u64; 2]) -> Option<HostId> {
-        let (hi, lo) = split(key)?;
-        for (at, s) in self.probe(key, hash_key) {
-            let h = s.hi.load(Acquire);
-            if h == 0 {
-                return None;
-            }
-            if h == hi && s.lo.load(Acquire) == lo {
-                return Some(self.id_of_slot(at));
-            }
-        }
-        None
+        self.hosts_v6().find(key, keyed_hash(key, hash_key))
     }
 
     /// Finds or inserts an IPv6 key, within its network's quota. Called by workers, housekeeping and replay.
-    ///
-    /// Two workers may insert at once: the first compare-and-swap takes a slot for an upper half, the second for the
-    /// lower one; whoever loses one goes on to the next slot, so that a key stands in one slot only.
     pub fn insert_v6(&self, key: u128, hash_key: [u64; 2], quota: u32, network_slot: u32) -> Option<HostId> {
-        if let Some(id) = self.find_v6(key, hash_key) {
-            return Some(id);
-        }
-        let (hi, lo) = split(key)?;
         let used = &self.header().v6_used[network_slot as usize % NETWORKS_V6_MAX];
-        if used.load(Relaxed) >= u64::from(quota) {
-            return None;
-        }
-        for (at, s) in self.probe(key, hash_key) {
-            let h = match s.hi.compare_exchange(0, hi, Release, Acquire) {
-                Ok(_) => hi,
-                Err(h) => h,
-            };
-            if h != hi {
-                continue;
-            }
-            match s.lo.compare_exchange(0, lo, Release, Acquire) {
-                Ok(_) => {
-                    used.fetch_add(1, Relaxed);
-                    return Some(self.id_of_slot(at));
-                }
-                Err(l) if l == lo => return Some(self.id_of_slot(at)),
-                Err(_) => {}
-            }
-        }
-        None
+        self.hosts_v6().insert(key, keyed_hash(key, hash_key), used, u64::from(quota))
     }
 
     /// The key in the slot of an IPv6 host.
     pub fn key_v6(&self, host: HostId) -> Option<u128> {
-        let slot = host.0.checked_sub(self.layout.capacities.hosts_v4)?;
-        let s = self.slots().get(slot as usize)?;
-        let (hi, lo) = (s.hi.load(Acquire), s.lo.load(Acquire));
-        (hi != 0 && lo != 0).then(|| u128::from(hi - 1) << 64 | u128::from(lo - 1))
+        self.hosts_v6().key(host)
     }
 
-    /// IPv6 hosts inserted so far.
+    /// How many IPv6 hosts were inserted so far.
     pub fn hosts_v6_used(&self) -> u64 {
         self.header().v6_used.iter().map(|u| u.load(Relaxed)).sum()
     }
-}
-
-/// Both halves plus one, since 0 means free; `None` for keys with a half of all ones, which no host has.
-#[inline]
-fn split(key: u128) -> Option<(u64, u64)> {
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a 128-bit number")]
-    let (hi, lo) = ((key >> 64) as u64, key as u64);
-    Some((hi.checked_add(1)?, lo.checked_add(1)?))
 }
 
 /// Folded multiplication under a secret key: an outsider who does not know it cannot aim at one bucket.
@@ -720,6 +638,20 @@ impl<'a> WorkerFacts<'a> {
         new
     }
 
+    /// Whether a bit is set in a map of a host.
+    #[inline(always)]
+    pub fn has_fanout(&self, host: HostId, epoch: u32, map: Map, hash: u64) -> bool {
+        self.fanout.get(index(host.index(), epoch, map)).is_some_and(|m| m.has(epoch, hash))
+    }
+
+    /// Asks the cache for what [`WorkerFacts::early`] reads.
+    #[inline(always)]
+    pub fn prefetch_early(&self, host: HostId) {
+        if let Some(e) = self.early.get(host.index()) {
+            crate::map::prefetch(e);
+        }
+    }
+
     /// Notes that a host that is not watched has a row of a first contact in this generation.
     #[inline(always)]
     pub fn set_early(&self, host: HostId, generation: u64) {
@@ -744,9 +676,7 @@ impl<'a> WorkerFacts<'a> {
     /// Whether an external answered the host, or came first, in this epoch or the one before.
     #[inline(always)]
     pub fn is_peer(&self, host: HostId, epoch: u32, hash: u64) -> bool {
-        [epoch, epoch.wrapping_sub(1)]
-            .into_iter()
-            .any(|e| self.fanout.get(index(host.index(), e, Map::Answered)).is_some_and(|m| m.has(e, hash)))
+        [epoch, epoch.wrapping_sub(1)].into_iter().any(|e| self.has_fanout(host, e, Map::Answered, hash))
     }
 
     /// Marks a host as touched in this tick's bitmap.

@@ -385,10 +385,16 @@ impl<'a> FlowTable<'a> {
         Some(row)
     }
 
+    /// Whether there is still room for hosts that are not watched.
+    #[inline]
+    pub fn takes_first_contacts(&self) -> bool {
+        self.len.load(Relaxed) < FLOWS_MAX as u64 / 2
+    }
+
     /// Notes a first contact of a host that is not watched. False when there is no room. Only the owning worker calls this.
     #[inline]
     pub fn note(&self, p: &FlowPacket, hash_key: [u64; 2]) -> bool {
-        if self.len.load(Relaxed) >= FLOWS_MAX as u64 / 2 {
+        if !self.takes_first_contacts() {
             return false;
         }
         let Some(row) = self.find(&p.key, hash_key).or_else(|| self.take(p, hash_key, 0)) else {

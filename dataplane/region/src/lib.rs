@@ -15,6 +15,7 @@ pub mod facts;
 pub mod fanout;
 pub mod flows;
 pub mod host;
+pub mod hosts_v6;
 pub mod layout;
 pub mod link;
 pub mod locks;

@@ -636,15 +636,16 @@ fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Flags of all hosts, borrowed.
-#[derive(Clone, Copy)]
+/// Flags of all hosts, borrowed; of none by default.
+#[derive(Clone, Copy, Default)]
 pub struct FlagTable<'a>(&'a [AtomicU8]);
 
 impl FlagTable<'_> {
     /// Flags of a host; none for an id beyond the table.
     #[inline(always)]
     pub fn get(&self, host: HostId) -> HostFlags {
-        HostFlags(self.0.get(host.index()).map_or(0, |f| f.load(Relaxed)))
+        // Spelt out: `get` asks once more whether the reference it has made is null.
+        HostFlags(if host.index() < self.0.len() { self.0[host.index()].load(Relaxed) } else { 0 })
     }
 
     /// Asks the cache for a host's flags.

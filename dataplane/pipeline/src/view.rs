@@ -1,0 +1,304 @@
+//! The policy as one burst sees it, and what one end of a packet does to its host's tables.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use region::addressing::AddressingTable;
+use region::facts::{WorkerFacts, keyed_hash};
+use region::fanout::Map;
+use region::hosts_v6::HostsV6;
+use region::policy::{FlagTable, Versions};
+use region::touched::Touched;
+use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, WatchSlot, prefetch};
+
+use crate::Frame;
+use crate::burst::Work;
+use crate::observe::{Moment, Seen, contact, early_answer, first_contact, observe};
+
+/// A bit that no host's flags have: with it they never look like those of a host without anything to look up.
+const UNSURE: u8 = 0x80;
+const _: () = assert!(
+    UNSURE
+        & (HostFlags::LOCK_OUT
+            | HostFlags::LOCK_IN
+            | HostFlags::WATCH
+            | HostFlags::EXCEPT
+            | HostFlags::KNOWN
+            | HostFlags::STRICT)
+        == 0
+);
+
+/// The policy and the tables as one burst sees them.
+pub(crate) struct View<'a> {
+    policy: &'a Policy,
+    versions: Versions,
+    pub(crate) facts: &'a Facts,
+    pub(crate) addressing: &'a AddressingTable,
+    pub(crate) hosts_v6: HostsV6<'a>,
+    pub(crate) out: WorkerFacts<'a>,
+    touched: Touched<'a>,
+    /// Empty while host flags are not those of this dataplane's life.
+    flags: FlagTable<'a>,
+    flags_hold: bool,
+    /// [`UNSURE`] while host flags do not hold.
+    unsure: u8,
+    pub(crate) enforcing: bool,
+    pub(crate) ipv6_mask: u128,
+    pub(crate) hash_key: [u64; 2],
+    moment: Moment,
+}
+
+/// One end of a packet in four bytes: a host of ours, or that there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End(u32);
+
+impl End {
+    /// No internal address.
+    pub(crate) const NONE: End = End(u32::MAX);
+    /// An internal IPv6 address without a slot: its locks are looked up by address.
+    pub(crate) const UNSLOTTED: End = End(u32::MAX - 1);
+
+    /// A host, or [`End::NONE`].
+    #[inline(always)]
+    pub(crate) fn of(host: Option<HostId>) -> End {
+        host.map_or(End::NONE, |h| End(h.0))
+    }
+
+    /// The host.
+    #[inline(always)]
+    pub(crate) fn host(self) -> Option<HostId> {
+        (self.0 < End::UNSLOTTED.0).then_some(HostId(self.0))
+    }
+
+    /// Whether the address is internal.
+    #[inline(always)]
+    pub(crate) fn is_internal(self) -> bool {
+        self != End::NONE
+    }
+}
+
+/// What a worker knows of its moment, beside the policy.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn {
+    pub(crate) incarnation: u64,
+    pub(crate) tick: u64,
+    pub(crate) generation: u64,
+    pub(crate) fresh_generation: bool,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(policy: &'a Policy, out: WorkerFacts<'a>, turn: &Turn) -> View<'a> {
+        let facts = out.facts;
+        let versions = policy.versions();
+        let bypass = versions.bypass || facts.header().bypass_direct.load(Relaxed) != 0;
+        let flags_hold = versions.flags_incarnation == turn.incarnation;
+        let hash_key = policy.hash_key();
+        View {
+            policy,
+            versions,
+            facts,
+            addressing: policy.addressing(versions.addressing),
+            hosts_v6: facts.hosts_v6(),
+            touched: facts.touched(out.worker, turn.tick),
+            flags: if flags_hold { policy.flags() } else { FlagTable::default() },
+            flags_hold,
+            unsure: if flags_hold { 0 } else { UNSURE },
+            enforcing: !bypass,
+            ipv6_mask: policy.ipv6_host_mask(),
+            hash_key,
+            moment: Moment {
+                epoch: policy.epoch(),
+                generation: turn.generation,
+                tick: turn.tick,
+                hash_key,
+                limits: policy.watch_limits(out.worker),
+                fresh_generation: turn.fresh_generation,
+            },
+            out,
+        }
+    }
+
+    /// Flags of a host; none where they do not hold.
+    #[inline(always)]
+    pub(crate) fn flags(&self, host: HostId) -> HostFlags {
+        self.flags.get(host)
+    }
+
+    /// Asks the cache for what will be touched of a packet's host.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, host: HostId, dir: Dir, traits: Traits) {
+        self.flags.prefetch(host);
+        if let Some(line) = self.out.line(host, dir) {
+            prefetch(line);
+        }
+        match dir {
+            Dir::Out if traits.has(Traits::CONTACT) => {
+                self.out.prefetch_fanout(host, self.moment.epoch, Map::Contacted);
+            }
+            Dir::In if traits.has(Traits::PEER) => {
+                self.out.prefetch_fanout(host, self.moment.epoch, Map::Answered);
+                self.out.prefetch_early(host);
+            }
+            Dir::Out | Dir::In => {}
+        }
+    }
+
+    /// The tick that the worker has turned to.
+    pub(crate) fn tick(&self) -> u64 {
+        self.moment.tick
+    }
+
+    /// How far control has read the worker's ring of link frames.
+    pub(crate) fn link_read(&self) -> u64 {
+        self.moment.limits.link_read
+    }
+
+    /// Hash of a remote address in the fan-out maps.
+    #[inline(always)]
+    pub(crate) fn remote_hash(&self, remote: u128) -> u64 {
+        keyed_hash(remote, self.hash_key)
+    }
+
+    /// Asks the cache for what a contact of a host will touch beside the map of contacts, which is here by now.
+    #[inline(always)]
+    pub(crate) fn prefetch_contact(&self, host: HostId, traits: Traits, hash: u64) {
+        let epoch = self.moment.epoch;
+        let fresh = !self.out.has_fanout(host, epoch, Map::Contacted, hash);
+        if fresh {
+            self.out.prefetch_fanout(host, epoch, Map::Answered);
+            self.out.prefetch_fanout(host, epoch.wrapping_sub(1), Map::Answered);
+        }
+        if fresh || traits.has(Traits::TCP) {
+            self.out.prefetch_fanout(host, epoch, Map::Ports);
+        }
+    }
+
+    /// Whether a lock drops a packet of this host. Nearly always the flags say at once that there is nothing to look up.
+    #[inline(always)]
+    pub(crate) fn locked(&self, host: HostId, flags: HostFlags, w: &Work, dir: Dir) -> bool {
+        let usual = if w.parsed.class == Class::Ipv6 { HostFlags::KNOWN } else { 0 };
+        flags.0 | self.unsure != usual && self.locked_by(Some(host), flags, w, dir)
+    }
+
+    /// Whether a lock drops a packet of an end that has to be looked at; `None` for an address without a slot.
+    #[inline(never)]
+    pub(crate) fn locked_by(&self, host: Option<HostId>, flags: HostFlags, w: &Work, dir: Dir) -> bool {
+        if !self.enforcing {
+            return false;
+        }
+        let v6 = w.parsed.class == Class::Ipv6;
+        let (local, remote) = w.ends(dir);
+        // Flags are one load; locks are looked up by address where they cannot be trusted yet.
+        let trusted = host.is_some() && self.flags_hold && (!v6 || flags.has(HostFlags::KNOWN));
+        let bits = if trusted { flags } else { self.by_address(as_u128(v6, local)) };
+        bits.has(HostFlags::lock(dir))
+            && !(bits.has(HostFlags::EXCEPT)
+                && self.policy.excepted(self.versions.locks, as_u128(v6, local), as_u128(v6, remote)))
+    }
+
+    #[cold]
+    fn by_address(&self, address: u128) -> HostFlags {
+        self.policy.locked_at(self.versions.locks, address)
+    }
+
+    /// Counts a packet for a host: its line, its fan-out, and its flow where it is watched.
+    #[inline(always)]
+    pub(crate) fn account(
+        &self,
+        host: HostId,
+        dir: Dir,
+        flags: HostFlags,
+        w: &Work,
+        f: &Frame<'_>,
+        dropped: bool,
+    ) {
+        let out = &self.out;
+        let Some(line) = out.line(host, dir) else { return };
+        let mut traits = w.parsed.traits;
+        let watched = flags.has(HostFlags::WATCH);
+        // Who came first is asked before this packet itself changes the answer.
+        if watched {
+            self.watch(host, dir, w, f, dropped);
+        }
+        match dir {
+            Dir::Out => {
+                if traits.has(Traits::CONTACT)
+                    && contact(out, self.moment.epoch, self.hash_key, host, &w.parsed, f, w.hash)
+                {
+                    traits.0 |= Traits::OPENS;
+                    if !watched && self.flags_hold {
+                        first_contact(
+                            out,
+                            &self.moment,
+                            &seen(host, dir, w, f, dropped, WatchSlot(0), w.hash),
+                        );
+                    }
+                }
+            }
+            Dir::In => {
+                const TELLS: u16 = Traits::PEER | Traits::REACTION_TCP | Traits::REACTION_ICMP;
+                if traits.has(TELLS) {
+                    let hash = self.remote_hash(w.parsed.source);
+                    if !watched {
+                        let (now, before) = out.early(host, self.moment.generation);
+                        if now || (before && self.moment.fresh_generation) {
+                            let seen = seen(host, dir, w, f, dropped, WatchSlot(0), hash);
+                            early_answer(out, &self.moment, &seen);
+                        }
+                    }
+                    if traits.has(Traits::PEER) {
+                        out.touch_fanout(host, self.moment.epoch, Map::Answered, hash);
+                    }
+                }
+            }
+        }
+        out.count(line, f.length, traits, dropped);
+        out.mark(&self.touched, host);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn watch(&self, host: HostId, dir: Dir, w: &Work, f: &Frame<'_>, dropped: bool) {
+        let slot = self.policy.watch_slot(host);
+        if slot.0 != 0 {
+            let hash = self.remote_hash(w.ends(dir).1);
+            observe(&self.out, &self.moment, &seen(host, dir, w, f, dropped, slot, hash));
+        }
+    }
+}
+
+#[inline(always)]
+fn seen<'p>(
+    host: HostId,
+    dir: Dir,
+    w: &'p Work,
+    f: &'p Frame<'p>,
+    dropped: bool,
+    slot: WatchSlot,
+    remote_hash: u64,
+) -> Seen<'p> {
+    let v6 = w.parsed.class == Class::Ipv6;
+    let (local, remote) = w.ends(dir);
+    Seen {
+        host,
+        slot,
+        dir,
+        parsed: &w.parsed,
+        frame: f,
+        remote_hash,
+        local: as_u128(v6, local),
+        remote: as_u128(v6, remote),
+        dropped,
+    }
+}
+
+#[inline(always)]
+fn as_u128(v6: bool, address: u128) -> u128 {
+    if v6 { address } else { Addr::V4(low32(address)).as_u128() }
+}
+
+/// An IPv4 address of [`crate::parse::Parsed`].
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "IPv4 addresses stand in the low 32 bits")]
+pub(crate) fn low32(address: u128) -> u32 {
+    address as u32
+}
