@@ -10,6 +10,7 @@ use crate::control::Control;
 use crate::detect::{amount, detect, is_near_a_limit};
 use crate::networks::range;
 use crate::scan::{Env, ScanLimits};
+use crate::visibility::Voice;
 use crate::watch::Reason;
 use crate::window::{Counts, Pair, Window};
 
@@ -70,10 +71,13 @@ impl Control {
     /// Merges one host. True when it moved.
     fn merge_host(&mut self, facts: &Arc<Facts>, host: HostId, span_ns: u64, gap: bool) -> bool {
         let mut pair: Pair = [Counts::default(); 2];
+        let mut before = [0; 2];
         let mut any = false;
         for dir in Dir::ALL {
             let totals = facts.totals(host, dir);
-            let delta = totals.since(&self.policy.accounted(host, dir));
+            let accounted = self.policy.accounted(host, dir);
+            before[dir as usize] = if dir == Dir::Out { accounted.syn } else { accounted.syn_ack };
+            let delta = totals.since(&accounted);
             if delta.packets != 0 {
                 self.policy.set_accounted(host, dir, &totals);
                 pair[dir as usize] = Counts::of_delta(&delta);
@@ -107,7 +111,7 @@ impl Control {
             }
             std::collections::hash_map::Entry::Vacant(_) => {
                 if !gap {
-                    self.visibility.add(now_ns, &pair, !suspicious);
+                    self.visibility.add(now_ns, &pair, Voice::of(!suspicious, before));
                 }
                 return true;
             }
@@ -122,7 +126,7 @@ impl Control {
         let blameless = !findings.iter().any(|f| crate::detect::needs_answers(f.rule));
         let unanswered = amount(Way::Out, Measure::Syn, &pair[0], &pair[1]);
         let blameless = blameless && !suspicious && unanswered * 1_000_000_000 / span_ns.max(1) < 250;
-        self.visibility.add(now_ns, &pair, blameless);
+        self.visibility.add(now_ns, &pair, Voice::of(blameless, before));
         for f in findings {
             self.judge(host, &group, &f, &sums, span_ns);
         }
@@ -154,13 +158,20 @@ impl Control {
         let opens = pair[0].opens;
         // Segments without answers, of which no map is kept: an ACK scan.
         let mute = pair[0].tcp >= 8 && pair[1].tcp * 8 < pair[0].tcp;
+        // More was asked in this tick than came back.
+        let asks = pair[0].syn > pair[1].syn_ack
+            || pair[0].udp > pair[1].udp
+            || pair[0].icmp.saturating_sub(pair[0].reactions_icmp) > pair[1].icmp;
         let reason = if near {
             Some(Reason::strong(packets))
-        } else if opens > 0 {
-            Reason::of_fanout(&facts.fanout(host, self.watch.epoch()), opens, packets)
+        } else if opens > 0 || asks {
+            let maps = facts.fanout(host, self.watch.epoch());
+            let seen = Reason::of_fanout(&maps, opens, packets);
+            seen.filter(|r| r.strong).or_else(|| Reason::of_full_map(&maps, asks, packets)).or(seen)
         } else {
-            mute.then_some(Reason { strong: false, score: 1.0, packets })
+            None
         };
+        let reason = reason.or_else(|| mute.then_some(Reason { strong: false, score: 1.0, packets }));
         if let Some(reason) = reason {
             self.watch.nominate(host, reason, now_ns);
         }

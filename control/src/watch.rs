@@ -28,6 +28,12 @@ const GENERATION_NS: u64 = 60_000_000_000;
 const LINGER_NS: u64 = 330_000_000_000;
 /// Unanswered contacts, or ports, in two epochs that are a strong reason: a quarter of the lowest limit comes to fewer.
 const STRONG: f64 = 5.0;
+/// Externals that came first or answered in two epochs, from which on a map is so full that it hides who does not answer.
+const FULL: f64 = 1_000.0;
+/// What a host behind a full map is worth: more than other weak reasons, and no suspicion.
+const HIDDEN: f64 = STRONG - 1.0;
+/// A strong reason makes room for one that is so many times as strong.
+const STRONGER: f64 = 2.0;
 /// A host is suspicious for so long after its last strong reason.
 const SUSPICIOUS_NS: u64 = 60_000_000_000;
 /// Packets a second of all hosts that are watched for a weak reason.
@@ -59,6 +65,13 @@ impl Reason {
         // Every new contact is unanswered for a moment; ports alone say little of a host that is answered.
         let score = unanswered.max(if unanswered > 0.5 { ports } else { 0.0 });
         (opens > 0 && score > 0.5).then_some(Reason { strong: score >= STRONG, score, packets })
+    }
+
+    /// What a full map says: nothing. `asks`: more was asked than came back in this tick. Thousands of clients, or
+    /// somebody who spoofs as many, are to hide nobody's scan.
+    pub(crate) fn of_full_map(f: &Fanout, asks: bool, packets: u64) -> Option<Reason> {
+        let hidden = asks && f.answered.estimate() > FULL;
+        hidden.then_some(Reason { strong: false, score: HIDDEN, packets })
     }
 
     /// A limit that is near, or an open incident.
@@ -109,6 +122,8 @@ pub(crate) struct Watch {
     early: HashMap<HostId, Vec<reader::Change>>,
     /// Nominated for a strong reason in this tick.
     suspects: HashSet<HostId>,
+    /// Hosts with a strong reason wait for a slot that a generation has to end for.
+    starved: bool,
     epoch: u32,
     epoch_ns: u64,
     turned_ns: u64,
@@ -248,7 +263,7 @@ impl Watch {
         }
         let due = now_ns.saturating_sub(self.turned_ns) >= GENERATION_NS
             || self.readers.rows_most() > FLOWS_MAX / 2
-            || (self.freed.len() > WATCHED_MAX / 4 && usize::from(self.next_slot) >= WATCHED_MAX);
+            || (self.starved && !self.freed.is_empty());
         if due && policy.generation_acknowledged(facts) && self.readers.are_current(policy.generation()) {
             policy.turn_generation();
             self.turned_ns = now_ns;
@@ -273,6 +288,7 @@ impl Watch {
         candidates.dedup_by_key(|(h, _)| *h);
         let weak = |w: &&Watched| !w.reason.strong;
         let mut weak_packets: u64 = self.hosts.values().filter(weak).map(|w| w.reason.packets).sum();
+        let mut waiting = Vec::new();
         for (host, reason) in candidates {
             if self.hosts.contains_key(&host) {
                 continue;
@@ -280,7 +296,13 @@ impl Watch {
             if !reason.strong && weak_packets + reason.packets > WEAK_PACKETS {
                 continue;
             }
-            let Some(slot) = self.free_slot(policy, &reason, &mut changed) else { break };
+            let Some(slot) = self.free_slot() else {
+                if !reason.strong {
+                    break;
+                }
+                waiting.push(reason.score);
+                continue;
+            };
             if !reason.strong {
                 weak_packets += reason.packets;
             }
@@ -293,33 +315,41 @@ impl Watch {
             self.hosts.insert(host, watched);
             changed.push(host);
         }
+        self.starved = !waiting.is_empty();
+        self.make_room(policy, &waiting, &mut changed);
         changed
     }
 
-    /// A slot, if need be that of a host with a weaker reason (in force when its slot may be given again).
-    fn free_slot(
-        &mut self,
-        policy: &Policy,
-        reason: &Reason,
-        changed: &mut Vec<HostId>,
-    ) -> Option<WatchSlot> {
+    /// A slot that nobody has.
+    fn free_slot(&mut self) -> Option<WatchSlot> {
         if usize::from(self.next_slot.max(1)) < WATCHED_MAX {
             self.next_slot = self.next_slot.max(1) + 1;
             return Some(WatchSlot(self.next_slot - 1));
         }
-        if self.freed.front().is_some_and(|(generation, _)| *generation < self.readers.current()) {
-            return self.freed.pop_front().map(|(_, slot)| slot);
+        let free = self.freed.front().is_some_and(|(generation, _)| *generation < self.readers.current());
+        free.then(|| self.freed.pop_front()).flatten().map(|(_, slot)| slot)
+    }
+
+    /// Takes slots of hosts with weaker reasons away for those who wait with strong ones (scores, the strongest first).
+    /// They may be given again when the generation has ended.
+    fn make_room(&mut self, policy: &Policy, waiting: &[f64], changed: &mut Vec<HostId>) {
+        let missing = waiting.len().saturating_sub(self.freed.len());
+        if missing == 0 {
+            return;
         }
-        if reason.strong {
-            let weakest = self.hosts.iter().filter(|(_, w)| !w.case && !w.reason.strong);
-            let weakest =
-                weakest.min_by(|(_, a), (_, b)| a.reason.score.total_cmp(&b.reason.score)).map(|(h, _)| *h);
-            if let Some(host) = weakest {
-                self.let_go(host, policy);
-                changed.push(host);
+        let evictable = self.hosts.iter().filter(|(_, w)| !w.case);
+        let mut weakest: Vec<(bool, f64, HostId)> =
+            evictable.map(|(h, w)| (w.reason.strong, w.reason.score, *h)).collect();
+        weakest.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1)).then_with(|| a.2.cmp(&b.2)));
+        let served = self.freed.len();
+        for ((strong, score, host), by) in weakest.into_iter().zip(&waiting[served..]) {
+            // Those who come anew have seen less of their time: among equals, who is watched stays.
+            if strong && score * STRONGER > *by {
+                break;
             }
+            self.let_go(host, policy);
+            changed.push(host);
         }
-        None
     }
 
     fn let_go(&mut self, host: HostId, policy: &Policy) {

@@ -13,8 +13,10 @@ mod cli;
 mod daemon;
 pub(crate) mod dataplane;
 mod namespaces;
+pub(crate) mod packets;
 pub(crate) mod pcap;
 mod promtext;
+pub(crate) mod replay;
 pub(crate) mod site;
 pub(crate) mod stream;
 

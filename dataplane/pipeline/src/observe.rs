@@ -251,7 +251,8 @@ pub(crate) fn early_answer(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
     table.note(&FlowPacket { opener: Opener::None, ..p }, m.hash_key);
 }
 
-/// Notes that a host may open a contact. True when it is new: the external is no peer, or a TCP port is new.
+/// Notes that a host may open a contact. True when it is new: the external is no peer, or a port is new, of UDP one of
+/// an external that is no peer.
 #[inline(always)]
 pub(crate) fn contact(
     out: &WorkerFacts<'_>,
@@ -262,10 +263,15 @@ pub(crate) fn contact(
     f: &Frame<'_>,
     hash: u64,
 ) -> bool {
-    let fresh = out.touch_fanout(host, epoch, Map::Contacted, hash) && !out.is_peer(host, epoch, hash);
-    if p.protocol != TCP && !fresh {
-        return false;
-    }
+    let is_new = out.touch_fanout(host, epoch, Map::Contacted, hash);
+    let fresh = match p.protocol {
+        TCP => is_new && !out.is_peer(host, epoch, hash),
+        // Whoever answers is asked many times; who does not may be asked on every port.
+        UDP if out.is_peer(host, epoch, hash) => return false,
+        UDP => is_new,
+        _ if !is_new || out.is_peer(host, epoch, hash) => return false,
+        _ => true,
+    };
     let port = match p.protocol {
         TCP | UDP => be16(f.bytes, usize::from(p.transport) + 2),
         _ => 0,

@@ -367,3 +367,26 @@ fn what_was_received_is_what_was_sent_and_dropped() {
     }
     assert_eq!((received, ended, classes, sent), (5000, 5000, 5000, forwarded));
 }
+
+#[test]
+fn udp_ports_count_while_nobody_answers_and_no_more_when_somebody_does() {
+    let datagram = |from: u32, to: u32, port: u16| {
+        let [high, low] = port.to_be_bytes();
+        ethernet(0x800, &ipv4(from, to, 17, 0, &[0x9c, 0x40, high, low, 0, 8, 0, 0]))
+    };
+    let mut b = Bench::new(Mode::Inline);
+    for port in 1..=100 {
+        b.pass(Side::Inside, &datagram(SERVER, REMOTE, port));
+    }
+    assert_eq!(b.line(10, Dir::Out).opens, 100, "each port is a contact");
+    let ports = |b: &Bench| b.facts.fanout(HostId(10), b.policy.epoch()).ports.estimate();
+    assert!((90.0..110.0).contains(&ports(&b)), "{}", ports(&b));
+
+    let mut b = Bench::new(Mode::Inline);
+    b.pass(Side::Outside, &datagram(REMOTE, SERVER, 40_000));
+    for port in 1..=100 {
+        b.pass(Side::Inside, &datagram(SERVER, REMOTE, port));
+    }
+    assert_eq!(b.line(10, Dir::Out).opens, 0, "it came first");
+    assert!(ports(&b) < 0.5, "{}", ports(&b));
+}

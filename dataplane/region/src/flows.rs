@@ -91,6 +91,23 @@ impl Opener {
         Opener::UdpToPeer,
     ];
 
+    /// Whether it may be a contact of the host's own: what others began or it only answers is none.
+    const fn asks(self) -> bool {
+        match self {
+            Opener::Syn
+            | Opener::Fin
+            | Opener::Null
+            | Opener::Xmas
+            | Opener::Ack
+            | Opener::Udp
+            | Opener::IcmpRequest
+            | Opener::OtherProtocol => true,
+            Opener::None | Opener::RemoteFirst | Opener::Reaction | Opener::Fragment | Opener::UdpToPeer => {
+                false
+            }
+        }
+    }
+
     fn of(n: u64) -> Opener {
         usize::try_from(n).ok().and_then(|n| Opener::ALL.get(n)).copied().unwrap_or(Opener::None)
     }
@@ -376,6 +393,8 @@ impl<'a> FlowTable<'a> {
         let row = self.rows.get(usize::try_from(n).ok()?)?;
         let tag = self.generation & 0xffff_ffff;
         let free = self.probe(&p.key, hash_key).find(|b| b.load(Relaxed) >> 32 != tag)?;
+        // Thousands of clients, or spoofed ones, leave half of it to what the host does itself.
+        let quota = if p.opener.asks() { quota } else { quota / 2 };
         if p.slot.0 != 0 && !within(&self.cells.get(usize::from(p.slot.0))?.rows, self.generation, quota) {
             return None;
         }
@@ -538,5 +557,39 @@ impl EvidenceRing<'_> {
             kept: ((meta >> 16) as u8).min(EVIDENCE_BYTES as u8),
             bytes,
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{Capacities, Facts};
+
+    #[test]
+    fn clients_leave_half_of_a_hosts_rows_to_what_it_does_itself() {
+        const QUOTA: u32 = 100;
+        let facts = Facts::anonymous(Capacities { workers: 1, hosts_v4: 8, hosts_v6: 8, locks: 8 }).unwrap();
+        let table = facts.flows(0, 1);
+        let packet = |n: u16, opener| FlowPacket {
+            key: FlowKey { host: HostId(1), remote: 7, protocol: 6, local_port: n, remote_port: 80 },
+            slot: WatchSlot(1),
+            local: 1,
+            dir: Dir::In,
+            bytes: 60,
+            time: 1,
+            opener,
+            flags: 0,
+        };
+        for n in 0..200 {
+            table.count(&packet(n, Opener::RemoteFirst), [1, 2], QUOTA);
+        }
+        assert_eq!(table.rows().len(), 50);
+        for n in 1_000..1_200 {
+            table.count(&packet(n, Opener::Syn), [1, 2], QUOTA);
+        }
+        assert_eq!(table.rows().len(), 100);
+        let cell = &facts.watch_cells(0)[1];
+        assert_eq!(cell.other_packets[Dir::In as usize].load(Relaxed), 300, "and nothing is lost from a sum");
     }
 }
