@@ -554,7 +554,10 @@ pub fn keyed_hash(key: u128, hash_key: [u64; 2]) -> u64 {
     };
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of a 128-bit number")]
     let (hi, lo) = ((key >> 64) as u64, key as u64);
-    fold(fold(hi ^ hash_key[0], lo ^ hash_key[1] ^ 0x9e37_79b9_7f4a_7c15) ^ hash_key[1], hash_key[0] | 1)
+    // The constants (digits of the golden ratio, of pi and of e) keep a weak key, of a test or a replay, from making a weak
+    // hash.
+    let first = fold(hi ^ hash_key[0] ^ 0x243f_6a88_85a3_08d3, lo ^ hash_key[1] ^ 0x9e37_79b9_7f4a_7c15);
+    fold(first ^ hash_key[1], (hash_key[0] ^ 0xb7e1_5162_8aed_2a6b) | 1)
 }
 
 /// Workers' clock beside the system's.

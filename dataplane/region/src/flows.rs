@@ -371,7 +371,8 @@ impl<'a> FlowTable<'a> {
         // Beyond the quota one row for each external keeps what a flood to few of them comes to.
         let key = FlowKey { local_port: 0, remote_port: 0, ..p.key };
         let rest = FlowPacket { key, opener: Opener::None, flags: 0, ..*p };
-        let both = quota.saturating_mul(2);
+        // As many of those as rows with ports; a row that nobody asked for gets half of a quota.
+        let both = quota.saturating_mul(4);
         if let Some(row) = self.find(&key, hash_key).or_else(|| self.take(&rest, hash_key, both)) {
             row.count(&rest);
             add(
@@ -584,12 +585,20 @@ mod tests {
         for n in 0..200 {
             table.count(&packet(n, Opener::RemoteFirst), [1, 2], QUOTA);
         }
-        assert_eq!(table.rows().len(), 50);
+        assert_eq!(table.rows().len(), 51, "and one row for all others of that external");
         for n in 1_000..1_200 {
             table.count(&packet(n, Opener::Syn), [1, 2], QUOTA);
         }
         assert_eq!(table.rows().len(), 100);
         let cell = &facts.watch_cells(0)[1];
-        assert_eq!(cell.other_packets[Dir::In as usize].load(Relaxed), 300, "and nothing is lost from a sum");
+        let rest: u64 = table
+            .rows()
+            .iter()
+            .map(|r| r.read())
+            .filter(|r| r.key.local_port == 0)
+            .map(|r| r.packets[1])
+            .sum();
+        let other = cell.other_packets[Dir::In as usize].load(Relaxed);
+        assert_eq!((rest, other), (301, 0), "and nothing is lost from a sum");
     }
 }
