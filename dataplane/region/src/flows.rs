@@ -595,7 +595,7 @@ mod tests {
             .rows()
             .iter()
             .map(|r| r.read())
-            .filter(|r| r.key.local_port == 0)
+            .filter(|r| r.key.remote_port == 0)
             .map(|r| r.packets[1])
             .sum();
         let other = cell.other_packets[Dir::In as usize].load(Relaxed);
