@@ -65,6 +65,13 @@ if [[ -n $(lacks prometheus promtool) ]]; then
     skip 'prometheus_*' 'test(/(^|::)prometheus_/)' prometheus_ 'the package prometheus is not installed (./setup.sh test)'
 fi
 
+budgeted=$(sed -n 's/^rustc /&/p' bench/instructions/budgets.txt)
+if [[ -n $(lacks valgrind) ]]; then
+    skip 'valgrind_*' 'test(/(^|::)valgrind_/)' valgrind_ 'valgrind is not installed (./setup.sh test)'
+elif [[ $(rustc --version) != "$budgeted" ]]; then
+    skip 'valgrind_*' 'test(/(^|::)valgrind_/)' valgrind_ "budgets of instructions hold for $budgeted, this is $(rustc --version)"
+fi
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0

@@ -128,6 +128,14 @@ impl Case {
             let address = Addr::V4(SERVERS + host).as_u128();
             ranges.push(LockedRange { range: Range { first: address, last: address }, bits: BOTH });
         }
+        // Hosts that speak for the first time are few.
+        for host in (0..self.hosts).filter(|_| self.ipv6) {
+            facts.insert_v6(SERVERS_V6 | u128::from(host) << 64, HASH_KEY, u32::MAX, 0);
+        }
+        // As control does once it has seen them.
+        for host in capacities.hosts_v4..capacities.hosts() {
+            policy.set_flags(HostId(host), HostFlags(HostFlags::KNOWN));
+        }
         policy.publish_locks(&flatten(&ranges), &[])?;
         policy.flags_hold_for(1);
         policy.set_epoch(1);

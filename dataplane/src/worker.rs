@@ -74,36 +74,20 @@ impl Lane {
         if n == 0 {
             return 0;
         }
-        for i in 0..n {
-            burst.prefetch_headers(i);
-        }
+        burst.prefetch_headers();
         let mut verdicts = [Verdict::Forward; BURST];
-        let mut bytes = 0u64;
-        {
-            let mut frames = [Frame::default(); BURST];
-            for (i, f) in frames[..n].iter_mut().enumerate() {
-                *f = Frame {
-                    bytes: burst.data(i),
-                    length: burst.packet_len(i),
-                    side: self.side,
-                    time,
-                    segment: self.segment,
-                };
-            }
-            path.run(facts, policy, &frames[..n], &mut verdicts[..n]);
-            for (f, v) in frames[..n].iter().zip(&verdicts) {
-                bytes += if v.is_drop() { 0 } else { u64::from(f.length) };
-            }
+        let mut frames = [Frame::default(); BURST];
+        for (f, (bytes, length)) in frames.iter_mut().zip(burst.iter()) {
+            *f = Frame { bytes, length, side: self.side, time, segment: self.segment };
         }
-        if verdicts[..n].iter().any(|v| v.is_drop()) {
+        let passed = path.run(facts, policy, &frames[..n], &mut verdicts[..n]);
+        if passed.packets != n as u64 {
             burst.retain(|i| !verdicts[i].is_drop());
         }
         let sent = if burst.is_empty() { 0 } else { self.tx.send(burst) };
-        let mut full = (burst.len() as u64, 0u64);
-        for i in 0..burst.len() {
-            full.1 += u64::from(burst.packet_len(i));
-        }
-        path.transmitted(facts, self.side, (sent as u64, bytes - full.1), full);
+        let left: u64 = burst.iter().map(|(_, length)| u64::from(length)).sum();
+        let full = (burst.len() as u64, left);
+        path.transmitted(facts, self.side, (sent as u64, passed.bytes - left), full);
         burst.free();
         n
     }

@@ -48,47 +48,27 @@ impl Burst {
     }
 
     #[inline(always)]
-    fn mbuf(&self, i: usize) -> &rte_mbuf {
-        let p = self.packets[..self.len][i];
+    fn mbufs(&self) -> impl Iterator<Item = &rte_mbuf> {
         // SAFETY: the first `len` pointers are mbufs owned by this burst, and nobody else writes them meanwhile.
-        unsafe { &*p }
+        self.packets[..self.len.min(BURST)].iter().map(|p| unsafe { &**p })
     }
 
-    /// Bytes of the first segment.
+    /// Packets in order: the bytes of the first segment, and the length over all segments, without FCS.
     #[inline(always)]
-    pub fn data(&self, i: usize) -> &[u8] {
-        let m = self.mbuf(i);
-        // SAFETY: data_off lies inside the segment's buffer, as the driver set it.
-        let start = unsafe { m.buf_addr.cast::<u8>().add(usize::from(m.data_off)) };
-        // SAFETY: data_len bytes from there are the packet's, initialised by the driver, and owned by this burst.
-        unsafe { std::slice::from_raw_parts(start, usize::from(m.data_len)) }
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        self.mbufs().map(|m| {
+            // SAFETY: data_off lies inside the segment's buffer, as the driver set it.
+            let start = unsafe { m.buf_addr.cast::<u8>().add(usize::from(m.data_off)) };
+            // SAFETY: data_len bytes from there are the packet's, initialised by the driver, and owned by this burst.
+            let bytes = unsafe { std::slice::from_raw_parts(start, usize::from(m.data_len)) };
+            (bytes, m.pkt_len)
+        })
     }
 
-    /// Length of the whole packet over all segments, without FCS.
+    /// Asks the cache for all packets' headers; reads their descriptors.
     #[inline(always)]
-    pub fn packet_len(&self, i: usize) -> u32 {
-        self.mbuf(i).pkt_len
-    }
-
-    /// Segments of a packet.
-    #[inline]
-    pub fn segments(&self, i: usize) -> u16 {
-        self.mbuf(i).nb_segs
-    }
-
-    /// Asks the cache for a packet's descriptor.
-    #[inline(always)]
-    pub fn prefetch_descriptor(&self, i: usize) {
-        if let Some(p) = self.packets[..self.len].get(i) {
-            prefetch_bytes(p.cast());
-        }
-    }
-
-    /// Asks the cache for a packet's headers; reads its descriptor.
-    #[inline(always)]
-    pub fn prefetch_headers(&self, i: usize) {
-        if i < self.len {
-            let m = self.mbuf(i);
+    pub fn prefetch_headers(&self) {
+        for m in self.mbufs() {
             prefetch_bytes(m.buf_addr.cast::<u8>().wrapping_add(usize::from(m.data_off)));
         }
     }

@@ -86,6 +86,7 @@ pub(crate) struct Turn {
 }
 
 impl<'a> View<'a> {
+    #[inline(always)]
     pub(crate) fn new(policy: &'a Policy, out: WorkerFacts<'a>, turn: &Turn) -> View<'a> {
         let facts = out.facts;
         let versions = policy.versions();
