@@ -378,7 +378,8 @@ fn udp_ports_count_while_nobody_answers_and_no_more_when_somebody_does() {
     for port in 1..=100 {
         b.pass(Side::Inside, &datagram(SERVER, REMOTE, port));
     }
-    assert_eq!(b.line(10, Dir::Out).opens, 100, "each port is a contact");
+    let opens = b.line(10, Dir::Out).opens;
+    assert!((80..=100).contains(&opens), "each port is a contact, but for bits that they share: {opens}");
     let ports = |b: &Bench| b.facts.fanout(HostId(10), b.policy.epoch()).ports.estimate();
     assert!((90.0..110.0).contains(&ports(&b)), "{}", ports(&b));
 
