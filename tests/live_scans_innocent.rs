@@ -79,7 +79,7 @@ fn ordinary_work_is_no_scan_and_locks_nobody() {
         let url = format!("http://45.64.2.{n}:8000/file");
         let options = ["-sS", "--interface", &web, "-o", "/dev/null", "-w", "%{size_download}", &url];
         let said = site.ns.run("in", "curl", &options, SOON).expect_success();
-        assert_eq!(said, (8 << 20).to_string());
+        assert_eq!(said.trim(), (8 << 20).to_string());
     }
     assert_eq!(connections(&site), usize::from(CONNECTIONS));
     assert_eq!(datagrams(&site, &names), usize::from(CLIENTS));
