@@ -9,7 +9,7 @@ use region::locks::{Exception, LockedRange, Range};
 use region::{Addr, Capacities, Class, Dir, Facts, HostFlags, HostId, LineTotals, Policy, Side, Verdict};
 
 const CAPACITIES: Capacities = Capacities { workers: 1, hosts_v4: 512, hosts_v6: 64, locks: 16 };
-const KEY: [u64; 2] = [1, 2];
+const KEY: [u64; 2] = [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321];
 const SERVER: u32 = 0xc000_020a; // 192.0.2.10
 const REMOTE: u32 = 0xc633_6407; // 198.51.100.7
 const SERVER6: u128 = (0x2001_0db8 << 96) + (1 << 64) + 5;
