@@ -167,7 +167,9 @@ impl Control {
         } else if opens > 0 || asks {
             let maps = facts.fanout(host, self.watch.epoch());
             let seen = Reason::of_fanout(&maps, opens, packets);
-            seen.filter(|r| r.strong).or_else(|| Reason::of_full_map(&maps, asks, packets)).or(seen)
+            let seen =
+                seen.filter(|r| r.strong).or_else(|| Reason::of_full_map(&maps, asks, packets)).or(seen);
+            seen.or_else(|| Reason::of_contacts(&maps, opens, packets))
         } else {
             None
         };
@@ -196,7 +198,7 @@ impl Control {
         for host in self.watch.hosts() {
             let Some(net) = self.networks.target(host, Some(&facts)) else { continue };
             let group = self.networks.group(host, Some(&facts)).map(|g| g.name.clone()).unwrap_or_default();
-            let locked = self.locks.flags(&net) & (HostFlags::LOCK_IN | HostFlags::LOCK_OUT) != 0;
+            let locked_ns = self.locked_since(&net);
             let networks = &self.networks;
             let internal = |a: std::net::IpAddr| networks.meets(&range(&a.into()));
             let live = |a: std::net::IpAddr| {
@@ -208,7 +210,7 @@ impl Control {
                 lab: self.lab,
                 is_internal: &internal,
                 is_live_internal: &live,
-                locked,
+                locked_ns,
             };
             let Some(w) = self.watch.get_mut(host) else { continue };
             if self.stats.ticks.is_multiple_of(100) {
@@ -226,6 +228,20 @@ impl Control {
                 self.judge(host, &group, &s.into(), &sums, TICK_NS);
             }
         }
+    }
+
+    /// Since when what a host asks gets no answers, because it is locked.
+    fn locked_since(&self, net: &ipnet::IpNet) -> Option<u64> {
+        let flags = self.locks.flags(net);
+        if flags & HostFlags::LOCK_IN != 0 {
+            return Some(0);
+        }
+        if flags & HostFlags::LOCK_OUT == 0 {
+            return None;
+        }
+        let first = self.locks.covering(net).iter().map(|r| r.created).min()?;
+        let ago_ms = u64::try_from(self.now.time().unix_ms() - first.unix_ms()).unwrap_or(0);
+        Some(self.now.mono_ns.saturating_sub(ago_ms.saturating_mul(1_000_000)))
     }
 
     /// Lets hosts without a reason go, takes others in, and turns generation and epoch.

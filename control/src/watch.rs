@@ -8,6 +8,8 @@
 mod flows;
 mod reader;
 mod remotes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -32,6 +34,8 @@ const STRONG: f64 = 5.0;
 const FULL: f64 = 1_000.0;
 /// What a host behind a full map is worth: more than other weak reasons, and no suspicion.
 const HIDDEN: f64 = STRONG - 1.0;
+/// Externals contacted in two epochs (20 s) that are a quarter of 200 in 60 s: first contacts on ports of logins, and SMTP.
+const CONTACTS: f64 = 16.0;
 /// A strong reason makes room for one that is so many times as strong.
 const STRONGER: f64 = 2.0;
 /// A host is suspicious for so long after its last strong reason.
@@ -65,6 +69,12 @@ impl Reason {
         // Every new contact is unanswered for a moment; ports alone say little of a host that is answered.
         let score = unanswered.max(if unanswered > 0.5 { ports } else { 0.0 });
         (opens > 0 && score > 0.5).then_some(Reason { strong: score >= STRONG, score, packets })
+    }
+
+    /// So many first contacts, answered or not, that a rule may ask for them.
+    pub(crate) fn of_contacts(f: &Fanout, opens: u64, packets: u64) -> Option<Reason> {
+        let many = opens > 0 && f.contacted.estimate() > CONTACTS;
+        many.then_some(Reason { strong: false, score: 0.5, packets })
     }
 
     /// What a full map says: nothing. `asks`: more was asked than came back in this tick. Thousands of clients, or

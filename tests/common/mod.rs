@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 mod cli;
 mod daemon;
 pub(crate) mod dataplane;
+pub(crate) mod internet;
 mod namespaces;
 pub(crate) mod packets;
 pub(crate) mod pcap;

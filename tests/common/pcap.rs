@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 const HEADER_BYTES: usize = 24;
 const MAGIC: u32 = 0xa1b2_c3d4;
@@ -32,6 +33,11 @@ pub(crate) fn write<F: AsRef<[u8]>>(path: &Path, frames: &[F]) {
 
 /// Reads the frames of a file in this machine's byte order, as libpcap writes it.
 pub(crate) fn read(path: &Path) -> Frames {
+    read_timed(path).into_iter().map(|(_, frame)| frame).collect()
+}
+
+/// The same with the time since 1970 of each.
+pub(crate) fn read_timed(path: &Path) -> Vec<(Duration, Vec<u8>)> {
     let bytes = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     assert!(bytes.len() >= HEADER_BYTES, "{}: no header", path.display());
@@ -41,7 +47,9 @@ pub(crate) fn read(path: &Path) -> Frames {
     while at < bytes.len() {
         let (kept, wire) = (word(at + 8) as usize, word(at + 12) as usize);
         assert_eq!(kept, wire, "{}: frame {} is cut", path.display(), frames.len());
-        frames.push(bytes[at + 16..at + 16 + kept].to_vec());
+        let fraction = u64::from(word(at + 4)) * if word(0) == MAGIC { 1_000 } else { 1 };
+        let time = Duration::from_secs(word(at).into()) + Duration::from_nanos(fraction);
+        frames.push((time, bytes[at + 16..at + 16 + kept].to_vec()));
         at += 16 + kept;
     }
     frames

@@ -27,8 +27,16 @@ pub struct Env<'a> {
     pub is_internal: &'a dyn Fn(IpAddr) -> bool,
     /// Whether an internal address is in use.
     pub is_live_internal: &'a dyn Fn(IpAddr) -> bool,
-    /// Whether the host is locked, or blackholed inbound: then it gets no answers, and silence says nothing.
-    pub locked: bool,
+    /// Since when the host is locked, or blackholed inbound: what it asks from then on gets no answers, and silence says
+    /// nothing. One whose answers are kept from it was locked from the beginning.
+    pub locked_ns: Option<u64>,
+}
+
+impl Env<'_> {
+    /// Whether silence says something about a contact that was opened at this time.
+    fn is_told_by_silence(&self, opened_ns: u64) -> bool {
+        self.can_judge_silence && self.locked_ns.is_none_or(|locked_ns| opened_ns < locked_ns)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,7 +325,7 @@ impl HostScan {
             c.last_ns = c.first_ns.saturating_add(silence_ns);
             let (opener, port, exceeded) = (c.opener, c.local_port, c.refused == Refused::TimeExceeded);
             let keeps_up = opener == Opener::Ack && key.protocol == TCP && self.listens_on(port);
-            let silent = env.can_judge_silence && !env.locked && !exceeded && !keeps_up;
+            let silent = env.is_told_by_silence(first_ns) && !exceeded && !keeps_up;
             self.count(key, if silent { Outcome::Failed } else { Outcome::Unknown });
         }
     }
@@ -354,7 +362,7 @@ impl HostScan {
         let Some(again_ns) = c.again_ns.take() else { return };
         let State::Counted(o) = c.state else { return };
         let left = !c.in_fast || c.at_ns.saturating_add(FAST_NS) <= self.now_ns;
-        if !left || !room || !env.can_judge_silence || env.locked {
+        if !left || !room || !env.is_told_by_silence(again_ns) {
             return;
         }
         let (was_in_fast, unused) = (c.in_fast, c.unused);

@@ -13,7 +13,7 @@ use crate::detect::Level;
 
 pub(super) const MS: u64 = 1_000_000;
 pub(super) const S: u64 = 1_000 * MS;
-const BEGINS_NS: u64 = 1_000 * S;
+pub(super) const BEGINS_NS: u64 = 1_000 * S;
 
 /// What comes back, and after how many ms.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ pub(super) struct Script {
     pub(super) limits: ScanLimits,
     pub(super) can_judge_silence: bool,
     pub(super) lab: bool,
-    pub(super) locked: bool,
+    pub(super) locked_ns: Option<u64>,
     pub(super) is_internal: fn(IpAddr) -> bool,
     pub(super) is_live_internal: fn(IpAddr) -> bool,
 }
@@ -100,7 +100,7 @@ impl Script {
             limits: ScanLimits::default(),
             can_judge_silence: true,
             lab: false,
-            locked: false,
+            locked_ns: None,
             is_internal: |_| false,
             is_live_internal: |_| false,
         }
@@ -152,7 +152,7 @@ impl Script {
             lab: self.lab,
             is_internal: &self.is_internal,
             is_live_internal: &self.is_live_internal,
-            locked: self.locked,
+            locked_ns: self.locked_ns,
         };
         let mut scan = HostScan::new();
         let mut found = Vec::new();

@@ -299,7 +299,7 @@ fn an_outage_upstream_is_nothing() {
 #[test]
 fn a_locked_server_is_not_judged_by_the_answers_that_the_lock_keeps_from_it() {
     let mut s = Script::new();
-    s.locked = true;
+    s.locked_ns = Some(0);
     for i in 0..2_000 {
         s.open(u64::from(i) * 10 * MS, syn(i, random4(i), 443), Back::Nothing);
     }

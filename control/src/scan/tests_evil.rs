@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::host::CONTACTS_MAX;
-use super::testkit::{Back, MS, S, Script, Verdict, random4, random6, row, sequential4, syn};
+use super::testkit::{BEGINS_NS, Back, MS, S, Script, Verdict, random4, random6, row, sequential4, syn};
 use super::{Opener, ScanKind, Variant};
 use crate::detect::Level;
 
@@ -127,6 +127,19 @@ fn a_fast_scan_is_locked_within_half_a_second() {
         s.open(u64::from(port) * MS / 10, row(random4(1), Opener::Syn, 40_000, port), Back::Nothing);
     }
     assert!(s.run(S).locked_at().unwrap() <= 500 * MS);
+}
+
+#[test]
+fn what_was_tried_before_a_lock_is_told_by_silence_and_what_was_tried_after_it_is_not() {
+    for (after, found) in [(0, false), (399, true), (300, false)] {
+        let mut s = Script::new();
+        // Another rule locks it in the midst of its scan.
+        s.locked_ns = Some(BEGINS_NS + after * 10 * MS);
+        for i in 0..800 {
+            s.open(u64::from(i) * 10 * MS, row(random4(i), Opener::Syn, 40_000, 443), Back::Nothing);
+        }
+        assert_eq!(s.run(20 * S).locked_at().is_some(), found, "{after} before it");
+    }
 }
 
 #[test]

@@ -186,7 +186,7 @@ pub fn play(path: &Path, host: IpAddr, drop_ns: u64) -> Found {
         lab: true,
         is_internal: &nobody,
         is_live_internal: &nobody,
-        locked: false,
+        locked_ns: None,
     };
     let mut scan = HostScan::new();
     let mut table = Table {

@@ -9,7 +9,7 @@ use region::locks::{Exception, LockedRange, Range};
 use region::{Addr, Capacities, Class, Dir, Facts, HostFlags, HostId, LineTotals, Policy, Side, Verdict};
 
 const CAPACITIES: Capacities = Capacities { workers: 1, hosts_v4: 512, hosts_v6: 64, locks: 16 };
-const KEY: [u64; 2] = [1, 2];
+const KEY: [u64; 2] = [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321];
 const SERVER: u32 = 0xc000_020a; // 192.0.2.10
 const REMOTE: u32 = 0xc633_6407; // 198.51.100.7
 const SERVER6: u128 = (0x2001_0db8 << 96) + (1 << 64) + 5;
@@ -379,7 +379,7 @@ fn udp_ports_count_while_nobody_answers_and_no_more_when_somebody_does() {
         b.pass(Side::Inside, &datagram(SERVER, REMOTE, port));
     }
     let opens = b.line(10, Dir::Out).opens;
-    assert!(opens > 85, "nearly each port is a contact; some share the bit of another: {opens}");
+    assert!((80..=100).contains(&opens), "each port is a contact, but for bits that they share: {opens}");
     let ports = |b: &Bench| b.facts.fanout(HostId(10), b.policy.epoch()).ports.estimate();
     assert!((90.0..110.0).contains(&ports(&b)), "{}", ports(&b));
 
