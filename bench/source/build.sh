@@ -21,12 +21,12 @@ die() {
 }
 
 fetch() { # VERSION-OF-PACKAGE DESTINATION
-    local apt=$out/apt mirror=http://deb.debian.org/debian keys=/usr/share/keyrings/debian-archive-keyring.gpg
-    local release
-    release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    local apt=$out/apt keys=/usr/share/keyrings/debian-archive-keyring.gpg
     mkdir -p "$apt"/{lists,cache/archives,download}
-    printf "deb-src [signed-by=$keys] %s %s main\n" "$mirror" "$release" "$mirror" "$release-updates" \
-        "$mirror-security" "$release-security" >"$apt/sources.list"
+    # The archives that this machine's packages come from have their sources, too.
+    apt-get indextargets --format "deb-src [signed-by=$keys] \$(REPO_URI) \$(RELEASE) main" 'Created-By: Packages' |
+        grep -E ' [a-z]+(-updates|-security)? main$' | sort -u >"$apt/sources.list"
+    [[ -s $apt/sources.list ]] || die 'apt knows of no Debian archive' 'apt-get update, or set CORDON_DPDK_SOURCE'
     local -a get=(
         apt-get -q
         -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=-
