@@ -81,6 +81,32 @@ fn traffic(page: &Page<'_>, out: &Traffic, inbound: &Traffic) -> String {
     t.lines(page.style)
 }
 
+/// What was judged, by which rule.
+fn rule(i: &IncidentRow) -> String {
+    let case = i.case.as_ref().map(|c| format!(", {c}")).unwrap_or_default();
+    match i.window.as_str() {
+        "fast" => format!("{}{case}, {} {}, 1 s window", i.rule, i.measure, i.direction),
+        "mean" => format!("{}{case}, {} {}, 300 s window", i.rule, i.measure, i.direction),
+        _ => format!("{}{case}", i.rule),
+    }
+}
+
+/// How much of it there was.
+fn measured(i: &IncidentRow) -> String {
+    match i.measure.as_str() {
+        "contacts" => format!(
+            "{} at most, limit {} in {}; {} first contacts, {} of them answered",
+            rate(&i.measure, i.peak),
+            count(i.limit),
+            i.window.replace('s', " s"),
+            count(i.contacts),
+            count(i.answered),
+        ),
+        "frames" => rate(&i.measure, i.peak),
+        _ => format!("{} at most, limit {}", rate(&i.measure, i.peak), rate(&i.measure, i.limit)),
+    }
+}
+
 /// `cordon incident`
 pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
     let style = page.style;
@@ -91,34 +117,25 @@ pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
     let mut text = page.field("Incident", &format!("{}, {}, {state}", i.id, i.kind));
     let who = [i.address.clone(), i.mac.clone()].into_iter().flatten().collect::<Vec<_>>().join(", ");
     text += &page.field("Server", if who.is_empty() { "unknown" } else { &who });
-    text += &page.field(
-        "Rule",
-        &format!(
-            "{}, {} {}, {} window",
-            i.rule,
-            i.measure,
-            i.direction,
-            match i.window.as_str() {
-                "fast" => "1 s",
-                "mean" => "300 s",
-                other => other,
-            }
-        ),
-    );
-    text += &page.field(
-        "Measured",
-        &format!("{} at most, limit {}", rate(&i.measure, i.peak), rate(&i.measure, i.limit)),
-    );
-    text += &page.field(
-        "Packets",
-        &format!(
-            "{} ({}) in {} s, {} of them dropped",
-            count(i.packets),
-            scaled(i.bytes, "B"),
-            count(i.seconds),
-            count(i.dropped)
-        ),
-    );
+    text += &page.field("Rule", &rule(i));
+    text += &page.field("Measured", &measured(i));
+    if !i.ports.is_empty() {
+        let ports: Vec<String> = i.ports.iter().map(u16::to_string).collect();
+        let what = if i.protocol.as_deref() == Some("icmp") { "Types" } else { "Ports" };
+        text += &page.field(what, &ports.join(" "));
+    }
+    if i.measure != "frames" {
+        text += &page.field(
+            "Packets",
+            &format!(
+                "{} ({}) in {} s, {} of them dropped",
+                count(i.packets),
+                scaled(i.bytes, "B"),
+                count(i.seconds),
+                count(i.dropped)
+            ),
+        );
+    }
     if let Some(p) = &i.protocol {
         text += &page.field("Protocol", p);
     }

@@ -90,6 +90,16 @@ pub(crate) fn incidents(page: &Page<'_>, rows: &[IncidentRow]) -> String {
     format!("{}{}", incident_table(page, rows), page.next("incident ID", "says everything about one"))
 }
 
+/// An incident in a few words.
+fn what(i: &IncidentRow) -> String {
+    let case = i.case.as_ref().map(|c| format!(" ({c})")).unwrap_or_default();
+    let peak = rate(&i.measure, i.peak);
+    match i.measure.as_str() {
+        "frames" => format!("{}{case}: {peak}", i.rule),
+        _ => format!("{}{case}: {peak} (limit {})", i.rule, rate(&i.measure, i.limit)),
+    }
+}
+
 /// Rows of incidents.
 pub(crate) fn incident_table(page: &Page<'_>, rows: &[IncidentRow]) -> String {
     let mut t = Table::new(&["ID", "STATE", "ADDRESS", "DONE", "AGO", "WHAT"]);
@@ -100,7 +110,7 @@ pub(crate) fn incident_table(page: &Page<'_>, rows: &[IncidentRow]) -> String {
             i.address.clone().or_else(|| i.mac.clone()).unwrap_or_default(),
             i.action.to_string(),
             age(page, i.opened),
-            format!("{}: {} (limit {})", i.rule, rate(&i.measure, i.peak), rate(&i.measure, i.limit)),
+            what(i),
         ]);
     }
     t.lines(page.style)
@@ -110,6 +120,7 @@ pub(crate) fn incident_table(page: &Page<'_>, rows: &[IncidentRow]) -> String {
 pub(crate) fn rate(measure: &str, value: u64) -> String {
     match measure {
         "bits" => scaled(value, "bit/s"),
+        "contacts" | "frames" => format!("{} {measure}", count(value)),
         _ => format!("{}/s", count(value)),
     }
 }

@@ -324,6 +324,54 @@ fn top_show_and_incidents_are_for_people() {
 }
 
 #[test]
+fn scans_and_wrong_configuration_are_told_in_their_own_units() {
+    let scan = IncidentRow {
+        kind: api::Kind::Netscan,
+        rule: "netscan/default".to_owned(),
+        case: Some("worm-port".to_owned()),
+        ports: vec![23, 2323],
+        contacts: 130,
+        answered: 3,
+        measure: "contacts".to_owned(),
+        window: "60s".to_owned(),
+        limit: 120,
+        peak: 127,
+        ..incident("C-2026-000002", "192.0.2.1")
+    };
+    let fake = Fake::ok(Payload::Incident(Box::new(scan.clone())));
+    fake.run(&["incident", "C-2026-000002"]).fits().is(
+        0,
+        &[
+            "netscan/default, worm-port",
+            "127 contacts at most, limit 120 in 60 s; 130 first contacts, 3 of them answered",
+            "23 2323",
+        ],
+        &[],
+    );
+    let link = IncidentRow {
+        kind: api::Kind::Misconfiguration,
+        address: None,
+        mac: Some("02:00:00:00:00:07".to_owned()),
+        rule: "misconfiguration/default".to_owned(),
+        case: Some("rogue-dhcp".to_owned()),
+        measure: "frames".to_owned(),
+        window: "any".to_owned(),
+        limit: 0,
+        peak: 12,
+        ..incident("C-2026-000003", "192.0.2.1")
+    };
+    let fake = Fake::ok(Payload::Incidents(vec![scan, link.clone()]));
+    fake.run(&["incidents"]).fits().is(
+        0,
+        &["(worm-port): 127 contacts (limit 120 contacts)", "(rogue-dhcp): 12 frames", "02:00:00:00:00:07"],
+        &[],
+    );
+    let fake = Fake::ok(Payload::Incident(Box::new(link)));
+    let ran = fake.run(&["incident", "C-2026-000003"]).is(0, &["12 frames", "02:00:00:00:00:07"], &[]);
+    assert!(!ran.out.contains("Packets"), "{}", ran.out);
+}
+
+#[test]
 fn a_shell_can_name_the_socket_once_for_all_commands() {
     let fake = Fake::ok(Payload::Incidents(vec![incident("C-2026-000001", "192.0.2.1")]));
     let mut command = common::command(&["incidents"]);
