@@ -92,11 +92,12 @@ pub(crate) fn incidents(page: &Page<'_>, rows: &[IncidentRow]) -> String {
 
 /// An incident in a few words.
 fn what(i: &IncidentRow) -> String {
-    let case = i.case.as_ref().map(|c| format!(" ({c})")).unwrap_or_default();
     let peak = rate(&i.measure, i.peak);
-    match i.measure.as_str() {
-        "frames" => format!("{}{case}: {peak}", i.rule),
-        _ => format!("{}{case}: {peak} (limit {})", i.rule, rate(&i.measure, i.limit)),
+    let rule = i.rule.split('/').next().unwrap_or_default();
+    match (i.measure.as_str(), &i.case) {
+        ("frames", Some(case)) => format!("{case}: {peak}"),
+        ("contacts", Some(case)) => format!("{rule}, {case}: {} (limit {})", count(i.peak), count(i.limit)),
+        _ => format!("{}: {peak} (limit {})", i.rule, rate(&i.measure, i.limit)),
     }
 }
 

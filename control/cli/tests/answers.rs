@@ -363,7 +363,7 @@ fn scans_and_wrong_configuration_are_told_in_their_own_units() {
     let fake = Fake::ok(Payload::Incidents(vec![scan, link.clone()]));
     fake.run(&["incidents"]).fits().is(
         0,
-        &["(worm-port): 127 contacts (limit 120 contacts)", "(rogue-dhcp): 12 frames", "02:00:00:00:00:07"],
+        &["netscan, worm-port: 127 (limit 120)", "rogue-dhcp: 12 frames", "02:00:00:00:00:07"],
         &[],
     );
     let fake = Fake::ok(Payload::Incident(Box::new(link)));
