@@ -302,6 +302,25 @@ fn when_no_answer_comes_any_more_nobody_is_locked() {
 }
 
 #[test]
+fn crawlers_alone_on_a_wire_are_not_locked_when_no_answer_comes_any_more() {
+    for crawlers in [1, 3] {
+        let mut r = Recording::default();
+        for i in 0..90 * 50u32 {
+            for c in 0..crawlers {
+                let t = u64::from(i) * 20 * MS + u64::from(c) * MS;
+                let (own, far) = (at(nth(SCANNER, c), 20_000), at(nth(TARGETS, i * crawlers + c), 443));
+                r.add(t, tcp(own, far, SYN));
+                if t < 20 * SECOND {
+                    r.add(t + 30 * MS, tcp(far, own, SYN_ACK));
+                }
+            }
+        }
+        let seen = play_servers(r);
+        assert_eq!(seen.locked(), [""; 0], "{crawlers}: {:?}", seen.short());
+    }
+}
+
+#[test]
 fn a_million_packets_with_scans_in_them_give_the_same_bytes_twice() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("million.pcap");

@@ -28,6 +28,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub enum Voice {
     /// Nothing: it looks like an offender.
     Offender,
+    /// It looks like an offender, and has been answered: only that nothing at all comes in any more excuses it.
+    Suspect,
     /// It is one of all.
     Anybody,
     /// Until now its connections were answered.
@@ -38,10 +40,11 @@ impl Voice {
     /// Of a host that has sent so many SYNs until now, and was sent so many SYN-ACKs.
     pub fn of(blameless: bool, before: [u32; 2]) -> Voice {
         let [syn, syn_ack] = before.map(u64::from);
-        match blameless {
-            false => Voice::Offender,
-            true if syn_ack >= WITNESS_SYN_ACK && is_answered(syn, syn_ack) => Voice::Witness,
-            true => Voice::Anybody,
+        match (blameless, syn_ack >= WITNESS_SYN_ACK) {
+            (false, false) => Voice::Offender,
+            (false, true) => Voice::Suspect,
+            (true, true) if is_answered(syn, syn_ack) => Voice::Witness,
+            (true, _) => Voice::Anybody,
         }
     }
 }
@@ -58,6 +61,8 @@ struct Second {
     syn_ack: u64,
     witness_syn: u64,
     witness_syn_ack: u64,
+    /// Of witnesses and suspects.
+    known_syn: u64,
     out_packets: u64,
     in_packets: u64,
 }
@@ -79,7 +84,10 @@ impl Visibility {
             *s = Second { number, ..Second::default() };
         }
         s.in_packets += pair[1].packets;
-        if voice == Voice::Offender {
+        if matches!(voice, Voice::Witness | Voice::Suspect) {
+            s.known_syn += pair[0].syn;
+        }
+        if matches!(voice, Voice::Offender | Voice::Suspect) {
             return;
         }
         // An answer may come a tick later than its question; a flood of SYN-ACK to one host is no answer.
@@ -108,8 +116,11 @@ impl Visibility {
             } else {
                 syn >= share(ENOUGH_SYN) && !is_answered(syn, syn_ack) && !vouched
             };
-            if sum(|s| s.in_packets) == 0 && sum(|s| s.out_packets) >= share(ENOUGH_PACKETS) {
+            let nothing_comes_in = sum(|s| s.in_packets) == 0;
+            if nothing_comes_in && sum(|s| s.out_packets) >= share(ENOUGH_PACKETS) {
                 self.sign = Some((now_ns, "the wire shows one direction only"));
+            } else if nothing_comes_in && sum(|s| s.known_syn) >= share(ENOUGH_SYN) {
+                self.sign = Some((now_ns, "nothing comes in any more: an outage upstream"));
             } else if unanswered {
                 self.sign = Some((
                     now_ns,
@@ -229,8 +240,23 @@ mod tests {
     fn a_witness_is_blameless_and_was_answered_often_enough() {
         let voice = |syn, syn_ack, blameless| Voice::of(blameless, [syn, syn_ack]);
         assert_eq!(voice(10, 10, true), Voice::Witness);
-        assert_eq!(voice(10, 10, false), Voice::Offender);
+        assert_eq!(voice(10, 10, false), Voice::Suspect);
+        assert_eq!(voice(10, 9, false), Voice::Offender);
         assert_eq!(voice(9, 9, true), Voice::Anybody);
         assert_eq!(voice(100, 69, true), Voice::Anybody);
+    }
+
+    #[test]
+    fn whoever_was_answered_is_excused_when_nothing_at_all_comes_in_any_more() {
+        let look = |inbound, voice| {
+            let mut v = Visibility::default();
+            v.add(at(0), &pair(200, 200, 0, 0), voice);
+            v.add(at(0), &pair(0, 0, inbound, 0), Voice::Anybody);
+            v.look(at(0));
+            v.blind(at(0)).is_some()
+        };
+        assert!(look(0, Voice::Suspect));
+        assert!(!look(1, Voice::Suspect), "others are sent something");
+        assert!(!look(0, Voice::Offender), "it never was answered");
     }
 }
