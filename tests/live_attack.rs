@@ -122,7 +122,7 @@ fn evidence(site: &Site, id: &str) {
     }
     assert_eq!(incident["limit"], 500);
     assert!(incident["peak"].as_u64().unwrap() > 500, "{incident}");
-    assert_eq!(incident["files"], serde_json::json!(["summary.log"]));
+    assert_eq!(incident["files"], serde_json::json!(["summary.log", "dump.log", "dump.pcapng"]));
     let path = site.evidence(id, "summary.log");
     let log = eventually("evidence", SOON, || std::fs::read_to_string(&path).ok());
     for line in ["Direction OUT", "Internal 10.77.0.10", "Threshold SYN 500 packets/s", "Sum "] {
