@@ -96,8 +96,10 @@ impl Namespaces {
         let off = |knob: &str, value: u8| format!("net.ipv6.conf.{knob}={value}");
         self.run("box", "sysctl", &["-qw", &off(&format!("{boxed}.disable_ipv6"), 1)], COMMAND)
             .expect_success();
-        let quiet = [off(&format!("{host}.accept_dad"), 0), off(&format!("{host}.router_solicitations"), 0)];
-        self.run(side, "sysctl", &["-qw", &quiet[0], &quiet[1]], COMMAND).expect_success();
+        // It reports its multicast groups at once, not at some time within the next seconds beside what is counted.
+        let quiet = ["accept_dad=0", "router_solicitations=0", "mldv2_unsolicited_report_interval=1"];
+        let quiet = quiet.map(|q| format!("net.ipv6.conf.{host}.{q}"));
+        self.run(side, "sysctl", &["-qw", &quiet[0], &quiet[1], &quiet[2]], COMMAND).expect_success();
         ip(&format!("-n {middle} link set {boxed} arp off up"));
         ip(&format!("-n {ns} link set {host} addrgenmode none up"));
     }
