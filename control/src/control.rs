@@ -89,6 +89,10 @@ pub struct Control {
     pub(crate) windows: HashMap<HostId, Box<Window>>,
     pub(crate) visibility: Visibility,
     pub(crate) watch: Watch,
+    /// What hosts did in this tick that are nominated and have no history.
+    pub(crate) nominated: HashMap<HostId, crate::window::Pair>,
+    /// Time that this tick's merge covers.
+    pub(crate) span_ns: u64,
     /// Incidents whose evidence grows, by address and rule.
     pub(crate) cases: BTreeMap<(String, Rule), Case>,
     /// Private and shared space counts as ordinary destinations (replay of captures from laboratories).
@@ -150,6 +154,8 @@ impl Control {
             windows: HashMap::new(),
             visibility: Visibility::default(),
             watch: Watch::default(),
+            nominated: HashMap::new(),
+            span_ns: 1,
             cases: BTreeMap::new(),
             lab: false,
             segment: Segment::new(loaded.hash_key, &config),

@@ -26,6 +26,7 @@ impl Control {
         let span_ns = now_ns.saturating_sub(life.merged_ns).max(1);
         life.merged_ns = now_ns;
         let gap = std::mem::take(&mut life.gap);
+        self.span_ns = span_ns;
 
         let words = (facts.capacities().hosts() as usize).div_ceil(64);
         let mut moved = std::mem::take(&mut self.scratch);
@@ -99,9 +100,8 @@ impl Control {
             counts.flows = began;
         }
         let near = is_near_a_limit(&pair, span_ns, limits);
-        // The history of a host that is or may be watched begins no later than its flows do.
         let nominated = !gap && self.nominate(facts, host, &pair, near);
-        let kept = near || nominated || self.watch.is_watched(host);
+        let kept = near || self.watch.is_watched(host);
         let limits = self.config.limits_for(&group);
         let suspicious = self.watch.is_suspicious(host);
         let window = match self.windows.entry(host) {
@@ -110,6 +110,9 @@ impl Control {
                 e.insert(Box::new(Window::new(now_ns.saturating_sub(span_ns))))
             }
             std::collections::hash_map::Entry::Vacant(_) => {
+                if nominated {
+                    self.nominated.insert(host, pair);
+                }
                 if !gap {
                     self.visibility.add(now_ns, &pair, Voice::of(!suspicious, before));
                 }
@@ -250,7 +253,14 @@ impl Control {
         let now_ns = self.now.mono_ns;
         for host in self.watch.assign(&self.policy, &facts, now_ns) {
             self.write_flags(host);
+            // The history of a watched host begins no later than its flows do: with this tick.
+            if let Some(pair) = self.nominated.remove(&host).filter(|_| self.watch.is_watched(host)) {
+                let began_ns = now_ns.saturating_sub(self.span_ns);
+                let window = self.windows.entry(host).or_insert_with(|| Box::new(Window::new(began_ns)));
+                window.add(now_ns, self.span_ns, &pair, false);
+            }
         }
+        self.nominated.clear();
         self.watch.turn(&self.policy, &facts, now_ns);
     }
 }
