@@ -29,13 +29,24 @@ impl Capacities {
     }
 }
 
-/// A table inside a file: byte offset and number of elements.
+/// A table inside a file. Made here alone, where the arithmetic is done that each use would repeat.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
     /// Bytes from the start of the file, a multiple of 64.
-    pub offset: usize,
+    pub(crate) offset: usize,
     /// Elements.
-    pub count: usize,
+    pub(crate) count: usize,
+    /// Bytes of an element.
+    pub(crate) size: usize,
+    /// Behind the last byte: offset + count * size, without overflow.
+    pub(crate) end: usize,
+}
+
+impl Section {
+    /// One `T` at the start of the file.
+    pub(crate) const fn header<T>() -> Section {
+        Section { offset: 0, count: 1, size: size_of::<T>(), end: size_of::<T>() }
+    }
 }
 
 /// Lays tables out one after the other, each on a cache line of its own, and hashes what it lays.
@@ -65,13 +76,20 @@ impl Planner {
     }
 
     /// Adds a table of `count` elements of `T`.
+    ///
+    /// # Panics
+    /// When the file would be larger than memory can be: capacities are bounded far below.
     pub fn table<T>(&mut self, count: usize) -> Section {
+        const { assert!(align_of::<T>() <= 64) };
         let offset = self.next.next_multiple_of(64);
+        let size = size_of::<T>();
         self.mix(offset as u64);
-        self.mix(size_of::<T>() as u64);
+        self.mix(size as u64);
         self.mix(count as u64);
-        self.next = offset + size_of::<T>() * count;
-        Section { offset, count }
+        let end = size.checked_mul(count).and_then(|bytes| bytes.checked_add(offset));
+        assert!(end.is_some(), "{count} elements of {size} bytes from {offset} on");
+        self.next = end.unwrap_or(offset);
+        Section { offset, count, size, end: self.next }
     }
 
     /// Size of the file in bytes (whole 2 MiB pages, so that hugetlbfs takes it) and the layout's hash.

@@ -249,19 +249,20 @@ impl Mapping {
     /// When the section does not lie inside the mapping: layouts are checked when a file is opened.
     #[inline]
     pub fn table<T: Shared>(&self, section: Section) -> &[T] {
-        let end = section.count.checked_mul(size_of::<T>()).and_then(|b| b.checked_add(section.offset));
-        assert!(end.is_some_and(|e| e <= self.len) && section.offset.is_multiple_of(align_of::<T>().max(64)));
-        // SAFETY: the assertion above keeps the offset inside the mapping.
+        const { assert!(align_of::<T>() <= 64) };
+        assert!(section.end <= self.len && section.size == size_of::<T>());
+        // SAFETY: a section's offset is at most its end, which the assertion above keeps inside the mapping.
         let start = unsafe { self.base.add(section.offset) };
-        // SAFETY: in bounds and aligned (asserted), valid for any bit pattern and for concurrent writes (`Shared`), and
-        // alive as long as `self`, whose borrow the slice carries.
+        // SAFETY: a section holds `count` elements of `size` bytes between its offset, a multiple of 64, and its end: in
+        // bounds and aligned (asserted); valid for any bit pattern and for concurrent writes (`Shared`), and alive as long
+        // as `self`, whose borrow the slice carries.
         unsafe { std::slice::from_raw_parts(start.as_ptr().cast::<T>(), section.count) }
     }
 
     /// The header at the start of the file.
     #[inline]
     pub fn header<T: Shared>(&self) -> &T {
-        &self.table::<T>(Section { offset: 0, count: 1 })[0]
+        &self.table::<T>(Section::header::<T>())[0]
     }
 
     /// What pages back this mapping, read from `/proc/self/smaps`.
