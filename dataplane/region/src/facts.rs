@@ -148,6 +148,35 @@ shared_struct! {
     }
 }
 
+// ---- no cache line is written by two workers ----
+//
+// Tables begin on a cache line (`Planner::table`), and a worker's part of each is made of whole ones: because its elements
+// are, or because their number is rounded up.
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// A word that has a line to itself.
+type OwnLine = [AtomicU64; 8];
+
+/// Elements that a worker's part holds so that `n` fit and its last line is its own.
+const fn whole_lines<T>(n: usize) -> usize {
+    n.next_multiple_of(LINE / size_of::<T>())
+}
+
+const fn is_whole<T>(n: usize) -> bool {
+    (size_of::<T>() * n).is_multiple_of(LINE)
+}
+
+const _: () = {
+    assert!(is_whole::<WorkerCounters>(1) && align_of::<WorkerCounters>() == LINE);
+    assert!(is_whole::<PortCell>(1) && is_whole::<OwnLine>(1));
+    assert!(is_whole::<HostLine>(1) && is_whole::<FanoutMap>(1));
+    assert!(is_whole::<FlowRow>(1) && is_whole::<AtomicU64>(BUCKETS));
+    assert!(is_whole::<WatchCell>(1) && is_whole::<EvidenceRecord>(1));
+    assert!(is_whole::<AtomicU64>(whole_lines::<AtomicU64>(1)));
+    assert!(is_whole::<AtomicU8>(whole_lines::<AtomicU8>(1)));
+};
+
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     capacities: Capacities,
@@ -181,22 +210,20 @@ impl Layout {
         let ports = p.table::<PortCell>(PORTS_MAX);
         let counters = p.table::<WorkerCounters>(workers);
         let lines = p.table::<HostLine>(workers * hosts * 2);
-        // Rounded to whole cache lines for each worker and parity, so that no line has two writers.
-        let touched_words = p.table::<AtomicU64>(workers * 2 * words.next_multiple_of(8));
-        let touched_summary = p.table::<AtomicU64>(workers * 2 * summary.next_multiple_of(8));
+        let touched_words = p.table::<AtomicU64>(workers * 2 * whole_lines::<AtomicU64>(words));
+        let touched_summary = p.table::<AtomicU64>(workers * 2 * whole_lines::<AtomicU64>(summary));
         let slots_v6 = p.table::<SlotV6>(capacities.hosts_v6 as usize);
         let fanout = p.table::<FanoutMap>(workers * hosts * MAPS);
         let flow_rows = p.table::<FlowRow>(workers * 2 * FLOWS_MAX);
         let flow_buckets = p.table::<AtomicU64>(workers * 2 * BUCKETS);
-        // A line for each, so that no line has two writers.
-        let flow_lens = p.table::<[AtomicU64; 8]>(workers * 2);
-        let early = p.table::<AtomicU8>(workers * hosts.next_multiple_of(64));
+        let flow_lens = p.table::<OwnLine>(workers * 2);
+        let early = p.table::<AtomicU8>(workers * whole_lines::<AtomicU8>(hosts));
         let watch_cells = p.table::<WatchCell>(workers * WATCHED_MAX);
         let evidence = p.table::<EvidenceRecord>(workers * EVIDENCE_MAX);
-        let evidence_heads = p.table::<[AtomicU64; 8]>(workers);
+        let evidence_heads = p.table::<OwnLine>(workers);
         let link = p.table::<LinkRecord>(workers * LINK_MAX);
         let link_heads = p.table::<LinkHead>(workers);
-        let macs = p.table::<AtomicU64>(workers * hosts.next_multiple_of(8));
+        let macs = p.table::<AtomicU64>(workers * whole_lines::<AtomicU64>(hosts));
         let (size, hash) = p.finish();
         Layout {
             capacities,
@@ -355,7 +382,7 @@ impl Facts {
     #[inline]
     pub fn touched(&self, worker: usize, tick: u64) -> Touched<'_> {
         let (words, summary) = sizes(self.layout.capacities.hosts());
-        let (words, summary) = (words.next_multiple_of(8), summary.next_multiple_of(8));
+        let (words, summary) = (whole_lines::<AtomicU64>(words), whole_lines::<AtomicU64>(summary));
         let i = worker * 2 + usize::from(tick % 2 == 1);
         let w: &[AtomicU64] = self.map.table(self.layout.touched_words);
         let s: &[AtomicU64] = self.map.table(self.layout.touched_summary);
@@ -384,7 +411,7 @@ impl Facts {
 
     /// What one worker writes, with everything resolved that stays the same.
     pub fn writer_for(&self, worker: usize) -> WorkerFacts<'_> {
-        let n = (self.layout.capacities.hosts() as usize).next_multiple_of(64);
+        let n = whole_lines::<AtomicU8>(self.layout.capacities.hosts() as usize);
         let early: &[AtomicU8] = self.map.table(self.layout.early);
         WorkerFacts {
             lines: self.lines(worker),
@@ -404,7 +431,7 @@ impl Facts {
     }
 
     fn macs(&self, worker: usize) -> &[AtomicU64] {
-        let n = (self.layout.capacities.hosts() as usize).next_multiple_of(8);
+        let n = whole_lines::<AtomicU64>(self.layout.capacities.hosts() as usize);
         let all: &[AtomicU64] = self.map.table(self.layout.macs);
         all.get(worker * n..(worker + 1) * n).unwrap_or(&[])
     }
@@ -438,7 +465,7 @@ impl Facts {
         let i = worker * 2 + usize::from(generation % 2 == 1);
         let rows: &[FlowRow] = self.map.table(self.layout.flow_rows);
         let buckets: &[AtomicU64] = self.map.table(self.layout.flow_buckets);
-        let lens: &[[AtomicU64; 8]] = self.map.table(self.layout.flow_lens);
+        let lens: &[OwnLine] = self.map.table(self.layout.flow_lens);
         FlowTable {
             rows: rows.get(i * FLOWS_MAX..(i + 1) * FLOWS_MAX).unwrap_or(&[]),
             buckets: buckets.get(i * BUCKETS..(i + 1) * BUCKETS).unwrap_or(&[]),
@@ -459,7 +486,7 @@ impl Facts {
     #[inline]
     pub fn evidence(&self, worker: usize) -> EvidenceRing<'_> {
         let records: &[EvidenceRecord] = self.map.table(self.layout.evidence);
-        let heads: &[[AtomicU64; 8]] = self.map.table(self.layout.evidence_heads);
+        let heads: &[OwnLine] = self.map.table(self.layout.evidence_heads);
         EvidenceRing {
             records: records.get(worker * EVIDENCE_MAX..(worker + 1) * EVIDENCE_MAX).unwrap_or(&[]),
             head: &heads[worker.min(heads.len() - 1)][0],
@@ -715,5 +742,3 @@ impl WorkerCounters {
         &self.sides[side.index()]
     }
 }
-const _: () =
-    assert!(size_of::<WorkerCounters>().is_multiple_of(64) && size_of::<PortCell>().is_multiple_of(64));
