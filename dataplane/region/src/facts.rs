@@ -173,6 +173,7 @@ const _: () = {
     assert!(is_whole::<HostLine>(1) && is_whole::<FanoutMap>(1));
     assert!(is_whole::<FlowRow>(1) && is_whole::<AtomicU64>(BUCKETS));
     assert!(is_whole::<WatchCell>(1) && is_whole::<EvidenceRecord>(1));
+    assert!(is_whole::<LinkRecord>(1) && is_whole::<LinkHead>(1));
     assert!(is_whole::<AtomicU64>(whole_lines::<AtomicU64>(1)));
     assert!(is_whole::<AtomicU8>(whole_lines::<AtomicU8>(1)));
 };
