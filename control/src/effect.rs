@@ -1,6 +1,7 @@
 //! What the deciding core asks of the world. It does nothing itself: no clock, no file, no socket.
 
-use api::{IncidentRow, LockRow, Response, Target, Time};
+use api::{Event, IncidentRow, LockRow, Response, Target, Time};
+use letters::Letter;
 
 /// Time as the core sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +77,19 @@ pub enum StoreOp {
         /// Its content.
         bytes: Vec<u8>,
     },
+    /// Somebody outside is to be told. A row of the same id is there already: nothing is told twice.
+    Tell(Box<Tell>),
+    /// What was not delivered yet of a thread, of one kind of event, is withdrawn.
+    Withdraw {
+        /// The thread.
+        thread: String,
+        /// The event.
+        event: Event,
+        /// When.
+        at: Time,
+        /// Why, for the operator.
+        why: String,
+    },
     /// A line of the audit log.
     Audit {
         /// When.
@@ -89,6 +103,91 @@ pub enum StoreOp {
     Retain {
         /// The oldest to keep.
         since: Time,
+    },
+}
+
+/// A row for the outbox.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tell {
+    /// Made of what it tells: letters, digits, `.`, `-` and `_`.
+    pub id: String,
+    /// The incident or lock that it belongs to.
+    pub thread: String,
+    /// When it happened.
+    pub created: Time,
+    /// Not to be delivered before.
+    pub due: Time,
+    /// What is told.
+    pub message: Message,
+}
+
+/// What is told, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// By mail.
+    Mail(Box<Letter>),
+}
+
+impl Message {
+    /// The word for how it is delivered.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Message::Mail(_) => MAIL,
+        }
+    }
+
+    /// Who is told.
+    pub fn audience(&self) -> String {
+        match self {
+            Message::Mail(letter) => letter.party.audience(),
+        }
+    }
+
+    /// What is told.
+    pub fn event(&self) -> Event {
+        match self {
+            Message::Mail(letter) => letter.event,
+        }
+    }
+
+    /// As it is kept.
+    pub fn body(&self) -> serde_json::Result<String> {
+        match self {
+            Message::Mail(letter) => serde_json::to_string(letter),
+        }
+    }
+}
+
+/// The kind of outbox rows that go by mail.
+pub const MAIL: &str = "mail";
+
+/// What an operator asks of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutboxAsk {
+    /// Rows, oldest first.
+    List {
+        /// Also what is done.
+        all: bool,
+        /// Most rows.
+        limit: usize,
+    },
+    /// Try one again, at once.
+    Retry {
+        /// Its id.
+        id: String,
+        /// Who asks.
+        who: String,
+        /// When.
+        at: Time,
+    },
+    /// Withdraw one.
+    Drop {
+        /// Its id.
+        id: String,
+        /// Who asks.
+        who: String,
+        /// When.
+        at: Time,
     },
 }
 
@@ -107,6 +206,8 @@ pub enum Effect {
     },
     /// Answer a client.
     Reply(ClientId, Response),
+    /// Ask the store about the outbox, for a client.
+    AskOutbox(ClientId, OutboxAsk),
     /// Read the configuration again, then call [`crate::control::Control::reload`].
     ReadConfig(ClientId),
 }

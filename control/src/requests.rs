@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use region::locks::EXCEPTIONS_MAX;
 
 use crate::control::{Control, Use};
-use crate::effect::{ClientId, Effect, StoreOp};
+use crate::effect::{ClientId, Effect, OutboxAsk, StoreOp};
 
 /// Most rows of one answer.
 const ROWS_MAX: usize = 100_000;
@@ -60,6 +60,18 @@ impl Control {
             Request::Reload => {
                 self.effects.push(Effect::ReadConfig(client));
                 return;
+            }
+            Request::Outbox { all, limit } => {
+                let ask = OutboxAsk::List { all, limit: limit.min(ROWS_MAX) };
+                return self.effects.push(Effect::AskOutbox(client, ask));
+            }
+            Request::OutboxRetry { id } => {
+                let ask = OutboxAsk::Retry { id, who: who.to_owned(), at: now.time() };
+                return self.effects.push(Effect::AskOutbox(client, ask));
+            }
+            Request::OutboxDrop { id } => {
+                let ask = OutboxAsk::Drop { id, who: who.to_owned(), at: now.time() };
+                return self.effects.push(Effect::AskOutbox(client, ask));
             }
             Request::Status => Ok(Payload::Status(Box::new(self.status()))),
             Request::Top { by, direction, limit } => {

@@ -239,6 +239,7 @@ impl Shell {
                         self.store.submit(batch, ops, retry);
                     }
                     Effect::Reply(client, response) => self.reply(client, response),
+                    Effect::AskOutbox(client, ask) => self.store.ask(client, ask),
                     Effect::ReadConfig(client) => {
                         let response = match self.reload() {
                             Ok(text) => Response::Ok(Payload::Done(text)),
@@ -269,6 +270,10 @@ impl Shell {
                 self.control.content("disk");
             }
             self.control.stored(stored.batch, stored.result, now());
+        }
+        let answers: Vec<_> = self.store.answers().collect();
+        for (client, response) in answers {
+            self.reply(client, response);
         }
         self.settle();
     }

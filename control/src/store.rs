@@ -7,6 +7,8 @@
 mod db;
 mod evidence;
 mod load;
+mod outbox;
+mod post;
 mod recover;
 mod schema;
 
@@ -18,16 +20,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use api::Time;
+use api::{Response, Time};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use region::map::WriterLock;
 use region::{Policy, RegionError};
 
-use crate::effect::{BatchId, Loaded, StoreOp};
+use crate::effect::{BatchId, ClientId, Loaded, OutboxAsk, StoreOp};
 use crate::log;
 use db::{Db, Fault, Mode};
 
 pub use db::FILE;
+pub use outbox::{Claim, Fill, Outcome, Pace, Parcel, Part};
+pub use post::{Bell, Post};
 
 /// First pause after a failure; doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -78,6 +82,10 @@ struct Batch {
 
 enum Job {
     Batch(Batch),
+    /// The office's.
+    Post(post::Job),
+    /// A client's.
+    Outbox(ClientId, OutboxAsk),
     Stop,
 }
 
@@ -86,8 +94,10 @@ enum Job {
 pub struct Store {
     jobs: Sender<Job>,
     results: Receiver<Stored>,
+    answers: Receiver<(ClientId, Response)>,
     done: Receiver<usize>,
     waiting: Arc<AtomicU64>,
+    bell: Arc<Bell>,
 }
 
 /// An opened store, and what it had.
@@ -133,7 +143,9 @@ impl Store {
         let start = start(places, hash_key)?;
         let (jobs, job_queue) = unbounded();
         let (result_sender, results) = unbounded();
+        let (answer_sender, answers) = unbounded();
         let (done_sender, done) = unbounded();
+        let bell = Arc::new(Bell::default());
         let waiting = Arc::new(AtomicU64::new(0));
         let mut keeper = Keeper {
             dir,
@@ -145,6 +157,8 @@ impl Store {
             next_try: None,
             failure: String::new(),
             results: result_sender,
+            answers: answer_sender,
+            bell: Arc::clone(&bell),
             wake: Box::new(wake),
             waiting: Arc::clone(&waiting),
         };
@@ -159,7 +173,7 @@ impl Store {
                 let _ = done_sender.send(keeper.pending.len());
             })
             .map_err(|source| StoreError::System { call: "starting the store's thread", source })?;
-        let store = Store { jobs, results, done, waiting };
+        let store = Store { jobs, results, answers, done, waiting, bell };
         if !start.recovered.is_empty() {
             store.submit(BatchId(0), start.recovered, true);
         }
@@ -177,6 +191,22 @@ impl Store {
     /// What became of batches since the last call.
     pub fn results(&self) -> impl Iterator<Item = Stored> {
         self.results.try_iter()
+    }
+
+    /// Asks about the outbox, for a client; the answer comes with [`Store::answers`].
+    pub fn ask(&self, client: ClientId, ask: OutboxAsk) {
+        // Without the thread the client times out by itself.
+        let _ = self.jobs.send(Job::Outbox(client, ask));
+    }
+
+    /// Answers for clients since the last call.
+    pub fn answers(&self) -> impl Iterator<Item = (ClientId, Response)> {
+        self.answers.try_iter()
+    }
+
+    /// The office's handle on the outbox.
+    pub fn post(&self) -> Post {
+        Post::new(self.jobs.clone(), Arc::clone(&self.bell))
     }
 
     /// Waits for a result; for tests.
@@ -344,6 +374,8 @@ struct Keeper {
     next_try: Option<Instant>,
     failure: String,
     results: Sender<Stored>,
+    answers: Sender<(ClientId, Response)>,
+    bell: Arc<Bell>,
     wake: Box<dyn Fn() + Send>,
     waiting: Arc<AtomicU64>,
 }
@@ -357,6 +389,13 @@ impl Keeper {
             };
             match job {
                 Ok(Job::Batch(batch)) => self.take(batch),
+                Ok(Job::Post(job)) => self.serve(job),
+                Ok(Job::Outbox(client, ask)) => {
+                    let answer = self.answer(&ask);
+                    // Nobody listens any more when control stops.
+                    let _ = self.answers.send((client, answer));
+                    (self.wake)();
+                }
                 Err(RecvTimeoutError::Timeout) => self.try_pending(),
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.try_pending();
@@ -423,15 +462,16 @@ impl Keeper {
     }
 
     fn apply(&mut self, ops: &[StoreOp]) -> Result<(), Fault> {
-        let result = self.with_db(ops);
+        let result = self.with_db(|db| db.apply(ops));
         if let Err(f) = &result {
             self.failure = f.to_string();
-            self.db.take_if(|db| !db.usable);
+        } else if ops.iter().any(|op| matches!(op, StoreOp::Tell(_))) {
+            self.bell.ring();
         }
         result
     }
 
-    fn with_db(&mut self, ops: &[StoreOp]) -> Result<(), Fault> {
+    fn with_db<T>(&mut self, work: impl FnOnce(&mut Db) -> Result<T, Fault>) -> Result<T, Fault> {
         if !self.loaded {
             let path = self.dir.join(FILE);
             return Err(Fault::Passing(format!(
@@ -443,7 +483,11 @@ impl Keeper {
             Some(db) => db,
             None => Db::open(&self.dir, Mode::Again, self.hash_key)?,
         };
-        self.db.insert(db).apply(ops)
+        let result = work(self.db.insert(db));
+        if result.is_err() {
+            self.db.take_if(|db| !db.usable);
+        }
+        result
     }
 
     fn report(&mut self, batch: BatchId, result: Result<(), String>, last: bool) {

@@ -186,6 +186,48 @@ words! {
     }
 }
 
+words! {
+    /// What somebody outside is told.
+    Event: "event" {
+        /// A server was warned.
+        Warned = "warned",
+        /// A detector locked a server.
+        Locked = "locked",
+        /// An operator locked a server.
+        LockedByHand = "locked-by-hand",
+        /// A server is attacked.
+        Attacked = "attacked",
+        /// The evidence of a lock is complete.
+        Evidence = "evidence",
+        /// A lock was lifted.
+        Unlocked = "unlocked",
+        /// A locked server may be reached for a while, to repair it.
+        Maintenance = "maintenance",
+        /// A statement was received.
+        Statement = "statement",
+        /// A lock was a mistake of ours.
+        Correction = "correction",
+        /// Many of the above in one.
+        Digest = "digest",
+    }
+}
+
+words! {
+    /// How far a row of the outbox is.
+    OutboxState: "state of the outbox" {
+        /// It is to be delivered.
+        Waiting = "waiting",
+        /// The other side has taken it.
+        Delivered = "delivered",
+        /// It went out as a part of a digest.
+        Merged = "merged",
+        /// The other side will never take it, or has not for days.
+        Failed = "failed",
+        /// An operator, or a later event, has withdrawn it.
+        Dropped = "dropped",
+    }
+}
+
 /// Longest id of a server, in bytes.
 const SERVER_ID_MAX: usize = 64;
 

@@ -12,10 +12,10 @@ mod domain;
 mod report;
 mod wire;
 
-pub use domain::{Action, Direction, Kind, Reason, Target, Time};
+pub use domain::{Action, Direction, Event, Kind, OutboxState, Reason, Target, Time};
 pub use report::{
-    ActionTaken, Attention, BreakerRow, HostReport, IncidentRow, LimitState, LockRow, PortReport, Severity,
-    StatusReport, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
+    ActionTaken, Attention, BreakerRow, HostReport, IncidentRow, LimitState, LockRow, OutboxRow, PortReport,
+    Severity, StatusReport, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
 };
 pub use wire::{Envelope, ErrorCode, Failure, Payload, Request, Response, TopBy};
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Action, Direction, Kind, Reason, Target, Time};
+use crate::domain::{Action, Direction, Event, Kind, OutboxState, Reason, Target, Time};
 
 /// A row of the lock list. What is enforced is the union of all rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,4 +342,33 @@ pub struct HostReport {
     pub incidents: Vec<IncidentRow>,
     /// Rules it is exempted from, and until when.
     pub exemptions: Vec<(String, Time)>,
+}
+
+/// A row of the outbox: one message to one audience.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxRow {
+    /// Made of what it tells, so that nothing is told twice.
+    pub id: String,
+    /// How it is delivered: `mail`.
+    pub kind: String,
+    /// Who is told: `desk`, or `customer:ID`.
+    pub audience: String,
+    /// What is told.
+    pub event: Event,
+    /// The incident or lock that it belongs to.
+    pub thread: String,
+    /// When it happened.
+    pub created: Time,
+    /// When it is delivered, or tried again.
+    pub due: Time,
+    /// How far it is.
+    pub state: OutboxState,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Why the last attempt failed, or why it was withdrawn.
+    pub error: Option<String>,
+    /// When it left the state `waiting`.
+    pub done: Option<Time>,
+    /// The digest that it is a part of.
+    pub digest: Option<String>,
 }

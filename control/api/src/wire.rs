@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Direction, Reason, Target, Time};
-use crate::report::{BreakerRow, HostReport, IncidentRow, LockRow, StatusReport, TopRow};
+use crate::report::{BreakerRow, HostReport, IncidentRow, LockRow, OutboxRow, StatusReport, TopRow};
 use crate::{REQUEST_MAX, VERSION};
 
 /// A request with the protocol's version.
@@ -133,6 +133,24 @@ pub enum Request {
         /// True: it only observes.
         observe: bool,
     },
+    /// What is to be delivered to people and programs outside, oldest first.
+    Outbox {
+        /// Also what is done: delivered, merged, dropped.
+        #[serde(default)]
+        all: bool,
+        /// Most rows.
+        limit: usize,
+    },
+    /// Try a row of the outbox again, at once.
+    OutboxRetry {
+        /// Its id.
+        id: String,
+    },
+    /// Withdraw a row of the outbox.
+    OutboxDrop {
+        /// Its id.
+        id: String,
+    },
     /// Read the configuration again.
     Reload,
     /// Forward everything, enforce nothing; or back.
@@ -237,6 +255,8 @@ pub enum Payload {
     Incident(Box<IncidentRow>),
     /// `breaker`
     Breaker(Vec<BreakerRow>),
+    /// `outbox`
+    Outbox(Vec<OutboxRow>),
     /// Done; a sentence for the operator.
     Done(String),
 }

@@ -130,6 +130,11 @@ pub(crate) enum Command {
         /// Its id, such as C-2026-000123
         id: String,
     },
+    /// What customers and the desk are told: what waits, what failed, what went out
+    Outbox {
+        #[command(subcommand)]
+        what: Option<Outbox>,
+    },
     /// The circuit breaker: rules that locked too many servers, and were stopped
     Breaker {
         #[command(subcommand)]
@@ -183,6 +188,29 @@ pub(crate) enum Breaker {
     Reset {
         /// The rule
         rule: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Outbox {
+    /// What waits or has failed, oldest first
+    List {
+        /// Also what was delivered, merged into a digest, or withdrawn
+        #[arg(long)]
+        all: bool,
+        /// Most rows, the latest
+        #[arg(long, short = 'n', default_value_t = 200)]
+        limit: usize,
+    },
+    /// Try a row again, at once
+    Retry {
+        /// Its id
+        id: String,
+    },
+    /// Withdraw a row: it will not be sent
+    Drop {
+        /// Its id
+        id: String,
     },
 }
 

@@ -1,6 +1,6 @@
 //! Pages that are one table.
 
-use api::{BreakerRow, IncidentRow, LockRow, Reason, Time, TopRow};
+use api::{BreakerRow, IncidentRow, LockRow, OutboxRow, OutboxState, Reason, Time, TopRow};
 
 use crate::human::{between, count, scaled, short, span};
 use crate::render::{Page, wrap};
@@ -123,6 +123,43 @@ pub(crate) fn rate(measure: &str, value: u64) -> String {
         "bits" => scaled(value, "bit/s"),
         "contacts" | "frames" => format!("{} {measure}", count(value)),
         _ => format!("{}/s", count(value)),
+    }
+}
+
+pub(crate) fn outbox(page: &Page<'_>, rows: &[OutboxRow]) -> String {
+    if rows.is_empty() {
+        return "Nothing waits, and nothing has failed.\n".to_owned();
+    }
+    let mut t = Table::new(&["ID", "KIND", "TO", "STATE", "AGE", " TRIES", "WHAT HAPPENED"]);
+    for r in rows {
+        t.row([
+            r.id.clone(),
+            r.kind.clone(),
+            r.audience.clone(),
+            r.state.to_string(),
+            age(page, r.created),
+            r.attempts.to_string(),
+            fate(page, r),
+        ]);
+    }
+    let mut text = t.lines(page.style);
+    if rows.iter().any(|r| matches!(r.state, OutboxState::Waiting | OutboxState::Failed)) {
+        text += &page.next("outbox retry ID", "tries one at once; `outbox drop ID` withdraws one");
+    }
+    text
+}
+
+/// What became of a row of the outbox.
+fn fate(page: &Page<'_>, r: &OutboxRow) -> String {
+    let error = r.error.clone().unwrap_or_default();
+    match (r.state, &r.digest) {
+        (OutboxState::Waiting, _) => {
+            let left = r.due.unix_ms().saturating_sub(page.now.unix_ms());
+            let due = if left > 0 { format!("due in {}", span(left)) } else { "due".to_owned() };
+            if error.is_empty() { due } else { format!("{due}: {error}") }
+        }
+        (_, Some(digest)) => format!("in {digest}"),
+        _ => error,
     }
 }
 

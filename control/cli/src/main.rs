@@ -19,7 +19,7 @@ mod render;
 mod status;
 mod table;
 
-use args::{Arguments, Breaker, Command, Mode, Switch};
+use args::{Arguments, Breaker, Command, Mode, Outbox, Switch};
 use human::Style;
 use local::Places;
 
@@ -153,6 +153,12 @@ fn request(command: &Command, now: Time) -> Result<Request, Failure> {
         }
         Command::Incidents { open, limit } => Request::Incidents { open: *open, limit: *limit },
         Command::Incident { id } => Request::Incident { id: id.clone() },
+        Command::Outbox { what } => match what {
+            None => Request::Outbox { all: false, limit: 200 },
+            Some(Outbox::List { all, limit }) => Request::Outbox { all: *all, limit: *limit },
+            Some(Outbox::Retry { id }) => Request::OutboxRetry { id: id.clone() },
+            Some(Outbox::Drop { id }) => Request::OutboxDrop { id: id.clone() },
+        },
         Command::Breaker { what: Breaker::Status } => Request::BreakerStatus,
         Command::Breaker { what: Breaker::Reset { rule } } => Request::BreakerReset { rule: rule.clone() },
         Command::Exempt { target, rule, r#for } => {

@@ -29,6 +29,7 @@ impl Page<'_> {
             Payload::Host(h) => details::host(self, &h),
             Payload::Incidents(rows) => lists::incidents(self, &rows),
             Payload::Incident(i) => details::incident(self, &i),
+            Payload::Outbox(rows) => lists::outbox(self, &rows),
             Payload::Breaker(rows) => lists::breaker(self, &rows),
             Payload::Done(text) => format!("{}\n{}", clean(text.trim_end()), self.undo(undo)),
         }

@@ -4,9 +4,9 @@
 mod common;
 
 use api::{
-    Attention, BreakerRow, Direction, ErrorCode, HostReport, IncidentRow, LockRow, Payload, PortReport,
-    Reason, Request, Severity, StatusReport, Time, TopBy, TopRow, Traffic, VerdictCount, WireReport,
-    WorkerReport,
+    Attention, BreakerRow, Direction, ErrorCode, Event, HostReport, IncidentRow, LockRow, OutboxRow,
+    OutboxState, Payload, PortReport, Reason, Request, Severity, StatusReport, Time, TopBy, TopRow, Traffic,
+    VerdictCount, WireReport, WorkerReport,
 };
 use common::{Fake, ago, incident, lock, target};
 
@@ -436,6 +436,47 @@ fn the_other_commands_ask_and_say_how_to_go_back() {
     let fake = done();
     fake.run(&["reload"]).is(0, &["Done."], &[]);
     assert_eq!(fake.request(), Request::Reload);
+}
+
+#[test]
+fn the_outbox_says_what_waits_why_and_what_to_do() {
+    let row = |id: &str, state, error: Option<&str>, digest: Option<&str>| OutboxRow {
+        id: id.to_owned(),
+        kind: "mail".to_owned(),
+        audience: "customer:K-1001".to_owned(),
+        event: Event::Locked,
+        thread: "C-2026-000001".to_owned(),
+        created: ago(7_200_500),
+        due: Time::now().plus_ms(61_500),
+        state,
+        attempts: 3,
+        error: error.map(str::to_owned),
+        done: None,
+        digest: digest.map(str::to_owned),
+    };
+    let rows = vec![
+        row("C-2026-000001.locked.1.desk", OutboxState::Waiting, Some("450 greylisted"), None),
+        row("C-2026-000002.locked.2.desk", OutboxState::Failed, Some("550 no such user"), None),
+        row("C-2026-000003.locked.3.desk", OutboxState::Merged, None, Some("digest.7")),
+    ];
+    let fake = Fake::ok(Payload::Outbox(rows));
+    let out = fake.run(&["outbox", "list", "--all"]).is(0, &["2 h", "outbox retry ID"], &[]).out;
+    let line = |id: &str| out.lines().find(|l| l.starts_with(id)).unwrap_or_else(|| panic!("{out}"));
+    assert!(
+        line("C-2026-000001").contains("waiting") && line("C-2026-000001").ends_with("due in 1 min 1 s: 45…"),
+        "{out}"
+    );
+    assert!(line("C-2026-000002").ends_with("550 no such user"), "{out}");
+    assert!(line("C-2026-000003").ends_with("in digest.7"), "{out}");
+    assert_eq!(fake.request(), Request::Outbox { all: true, limit: 200 });
+
+    Fake::ok(Payload::Outbox(vec![])).run(&["outbox"]).is(0, &["Nothing waits"], &[]);
+    let fake = Fake::ok(Payload::Done("Done.".to_owned()));
+    fake.run(&["outbox", "retry", "digest.7"]).is(0, &["Done."], &[]);
+    assert_eq!(fake.request(), Request::OutboxRetry { id: "digest.7".to_owned() });
+    let fake = Fake::ok(Payload::Done("Done.".to_owned()));
+    fake.run(&["outbox", "drop", "digest.7"]).is(0, &["Done."], &[]);
+    assert_eq!(fake.request(), Request::OutboxDrop { id: "digest.7".to_owned() });
 }
 
 #[test]

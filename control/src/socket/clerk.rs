@@ -56,6 +56,7 @@ pub(super) fn is_long(response: &Response) -> bool {
         Payload::Top(rows) => rows.len(),
         Payload::Locks(rows) => rows.len(),
         Payload::Incidents(rows) => rows.len(),
+        Payload::Outbox(rows) => rows.len(),
         Payload::Host(h) => h.locks.len() + h.incidents.len(),
         Payload::Breaker(rows) => rows.iter().map(|r| r.waiting.len()).sum(),
         Payload::Status(s) => s.breaker.iter().map(|r| r.waiting.len()).sum(),

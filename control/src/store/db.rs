@@ -7,8 +7,8 @@ use std::time::Duration;
 use api::{IncidentRow, LockRow, Time};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 
-use super::evidence;
 use super::schema::MIGRATIONS;
+use super::{evidence, outbox};
 use crate::effect::StoreOp;
 
 /// The database's name in the state directory.
@@ -179,21 +179,37 @@ impl Db {
     /// Applies a batch: all of it, or nothing.
     pub(super) fn apply(&mut self, ops: &[StoreOp]) -> Result<(), Fault> {
         let dir = self.path.parent().unwrap_or(Path::new("/")).to_owned();
-        let (path, origin) = (self.path.clone(), self.origin.clone());
-        let mut forgotten = Vec::new();
-        let mut run = || -> Result<(), Failure> {
-            let tx = self.conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let origin = self.origin.clone();
+        let forgotten = self.transact(|tx| {
+            let mut forgotten = Vec::new();
             for op in ops {
                 match op {
                     StoreOp::WriteEvidence { incident, name, bytes } => {
                         evidence::write(&dir, incident, name, bytes).map_err(Failure::Other)?;
                     }
-                    StoreOp::Retain { since } => forgotten.extend(retain(&tx, *since)?),
-                    _ => apply(&tx, op, &origin)?,
+                    StoreOp::Retain { since } => forgotten.extend(retain(tx, *since)?),
+                    _ => apply(tx, op, &origin)?,
                 }
             }
+            Ok(forgotten)
+        })?;
+        for incident in forgotten {
+            evidence::remove(&dir, &incident);
+        }
+        Ok(())
+    }
+
+    /// Runs something in a transaction: all of it is done, or nothing.
+    pub(super) fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Fault> {
+        let path = self.path.clone();
+        let run = || -> Result<T, Failure> {
+            let tx = self.conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let done = work(&tx)?;
             tx.commit()?;
-            Ok(())
+            Ok(done)
         };
         let result = run();
         if let Err(Failure::Sqlite(e)) = &result {
@@ -211,11 +227,12 @@ impl Db {
         result.map_err(|e| match e {
             Failure::Sqlite(e) => fault(&path, "writing", &e),
             Failure::Other(f) => f,
-        })?;
-        for incident in forgotten {
-            evidence::remove(&dir, &incident);
-        }
-        Ok(())
+        })
+    }
+
+    /// The installation's random name.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 }
 
@@ -230,7 +247,9 @@ pub(super) fn random_key() -> std::io::Result<[u64; 2]> {
     Ok(bytes.map(u64::from_ne_bytes))
 }
 
-enum Failure {
+/// What may end a transaction.
+#[derive(Debug)]
+pub(super) enum Failure {
     Sqlite(rusqlite::Error),
     Other(Fault),
 }
@@ -298,6 +317,8 @@ fn apply(tx: &Transaction<'_>, op: &StoreOp, origin: &str) -> Result<(), Failure
                 what
             ])?;
         }
+        StoreOp::Tell(tell) => outbox::put(tx, tell)?,
+        StoreOp::Withdraw { thread, event, at, why } => outbox::withdraw(tx, thread, *event, *at, why)?,
         StoreOp::WriteEvidence { .. } | StoreOp::Retain { .. } => {}
     }
     Ok(())
@@ -388,5 +409,6 @@ fn retain(tx: &Transaction<'_>, since: Time) -> Result<Vec<String>, Failure> {
     )?;
     let ids = forget.query_map([since.unix_ms()], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
     tx.execute("DELETE FROM exemptions WHERE until < ?1", [Time::now().unix_ms()])?;
+    outbox::retain(tx, since)?;
     Ok(ids)
 }

@@ -1,7 +1,7 @@
 //! The store's tables. A change of them is a new entry of [`MIGRATIONS`], never an edit of an old one.
 
 /// Each entry leads from the version before to the next one; the number of entries is the version of this program.
-pub(super) const MIGRATIONS: &[&str] = &[V1];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX];
 
 const V1: &str = "
 -- Settings of the installation: hash_key, origin, last_incident, bypass.
@@ -103,4 +103,33 @@ CREATE TABLE breakers (
     locks   INTEGER NOT NULL,
     waiting TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+const V2_OUTBOX: &str = "
+-- What people and programs outside are told. seq: the order in which it happened.
+CREATE TABLE outbox (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       TEXT NOT NULL UNIQUE,
+    kind     TEXT NOT NULL,
+    audience TEXT NOT NULL,
+    event    TEXT NOT NULL,
+    thread   TEXT NOT NULL,
+    created  INTEGER NOT NULL,
+    due      INTEGER NOT NULL,
+    state    TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'merged', 'failed', 'dropped')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error    TEXT,
+    -- When it left the state 'waiting'.
+    done     INTEGER,
+    -- The digest that it is a part of.
+    digest   TEXT,
+    -- Addresses that have taken it, as a JSON list: after a partial delivery only the others are tried again.
+    accepted TEXT NOT NULL DEFAULT '[]',
+    -- What is told, as JSON.
+    body     TEXT NOT NULL
+) STRICT;
+CREATE INDEX outbox_due ON outbox (kind, state, due);
+CREATE INDEX outbox_thread ON outbox (thread, audience, seq);
+CREATE INDEX outbox_audience ON outbox (audience, state, done);
+CREATE INDEX outbox_digest ON outbox (digest) WHERE digest IS NOT NULL;
 ";
