@@ -4,7 +4,10 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::site::{SOON, Site};
+use common::stream::Stream;
 use common::{Namespaces, eventually, skip};
 
 const SERVER: &str = Namespaces::SERVER;
@@ -13,6 +16,8 @@ const REMOTE: &str = Namespaces::REMOTE;
 const GATEWAY: &str = Namespaces::GATEWAY;
 const SERVER_V6: &str = Namespaces::SERVER_V6;
 const REMOTE_V6: &str = Namespaces::REMOTE_V6;
+
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// Whether datagrams pass: out of the server, and into it.
 fn passes(site: &Site, server: &str, remote: &str) -> [bool; 2] {
@@ -166,4 +171,69 @@ fn the_never_lock_list_binds_until_the_operator_means_it() {
     assert_eq!(passes(&site, SERVER_2, REMOTE), [true, true]);
     lock(&site, &[SERVER_2, "--force"]);
     assert_eq!(passes(&site, SERVER_2, REMOTE), [false, false]);
+}
+
+#[test]
+fn a_maintenance_unlock_lets_a_server_in_to_the_packet_and_survives_both_daemons() {
+    if !common::have_root_and_netns() {
+        skip!("needs root and network namespaces");
+    }
+    let site = Site::new("");
+    // Started together: a dataplane alone would wait for its first policy.
+    let cordond = site.start_control(&[]);
+    let mut dataplane = site.start_dataplane();
+    let incarnation = site.wait_enforcing(0)["incarnation"].as_u64().unwrap();
+    lock(&site, &[SERVER]);
+    // Rounds in which the lock is in force: each sends one packet each way, which is dropped and counted.
+    let mut locked = 0;
+    let mut held = |site: &Site| {
+        assert_eq!(passes(site, SERVER, REMOTE), [false, false]);
+        locked += 1;
+        let mark = site.at_rest();
+        (mark.verdict("drop_locked_out"), mark.verdict("drop_locked_in")) == (locked, locked)
+    };
+    assert!(held(&site));
+    let rows = site.ask(&["unlock", SERVER, "--for", "1h"]);
+    assert!(rows[0]["enforced"] == false && rows[0]["suspended"]["until"].is_string(), "{rows}");
+    assert_eq!(passes(&site, SERVER, REMOTE), [true, true], "from the answer on");
+
+    let repair = Stream::start(&site.ns, "in", SERVER, REMOTE, PAUSE);
+    repair.wait_sent(20, SOON);
+    cordond.kill9();
+    repair.wait_sent(200, SOON);
+    let cordond = site.start_control(&[]);
+    site.wait_enforcing(0);
+    repair.wait_sent(50, SOON);
+    assert!(repair.stop(SOON).lost().is_empty(), "without cordond, and with another one");
+    site.ask(&["resume", SERVER]);
+    assert!(held(&site), "from the answer on");
+
+    // The end of its time, with cordond there.
+    site.ask(&["unlock", SERVER, "--for", "2s"]);
+    let enforced = |site: &Site| site.ask(&["list"])[0]["enforced"] == true;
+    eventually("the maintenance ends by itself", SOON, || enforced(&site).then_some(()));
+    assert!(held(&site), "exactly what came before it and after it was dropped");
+
+    // And without it: the lock is late, and comes with the next cordond.
+    site.ask(&["unlock", SERVER, "--for", "2s"]);
+    let asked = Instant::now();
+    cordond.kill9();
+    let late = Stream::start(&site.ns, "in", SERVER, REMOTE, PAUSE);
+    eventually("the time is over", SOON, || (asked.elapsed() > Duration::from_secs(2)).then_some(()));
+    late.wait_sent(50, SOON);
+    assert!(late.stop(SOON).lost().is_empty());
+    let cordond = site.start_control(&[]);
+    eventually("it is locked again", SOON, || enforced(&site).then_some(()));
+    assert!(held(&site));
+
+    // Another life of the dataplane takes over what stands in policy.
+    site.ask(&["unlock", SERVER, "--for", "1h"]);
+    dataplane.kill9();
+    dataplane = site.start_dataplane();
+    site.wait_enforcing(incarnation);
+    assert_eq!(passes(&site, SERVER, REMOTE), [true, true]);
+    site.ask(&["resume", SERVER]);
+    assert_eq!(passes(&site, SERVER, REMOTE), [false, false]);
+    cordond.kill9();
+    assert!(dataplane.is_running());
 }

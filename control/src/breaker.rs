@@ -86,6 +86,14 @@ impl Breakers {
         changed.into_iter().filter_map(|rule| Some((rule, self.latched.get(&rule)?.clone()))).collect()
     }
 
+    /// Takes targets off the list of those that wait for a latched rule.
+    pub fn approve(&mut self, rule: Rule, targets: &[String]) {
+        if let Some(row) = self.latched.get_mut(&rule) {
+            row.waiting.retain(|w| !targets.contains(w));
+            self.changed.insert(rule);
+        }
+    }
+
     /// Latched rules.
     pub fn rows(&self) -> Vec<BreakerRow> {
         self.latched.values().cloned().collect()

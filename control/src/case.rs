@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use api::Target;
+use api::{Step, Target};
 use capture::Packet;
 use config::{Rule, Way};
 use region::HostId;
@@ -78,6 +78,7 @@ impl Control {
     }
 
     fn write_evidence(&mut self, address: &str, case: &Case) {
+        let at = self.now.time();
         let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
         if let Some(summary) = self.summary(case.host, address, &case.finding) {
             files.push(("summary.log", summary.text(self.config.evidence.locale).into_bytes()));
@@ -93,11 +94,11 @@ impl Control {
             files.push(("dump.pcapng", packets));
         }
         let Some(open) = self.incidents.get(address, case.finding.rule) else { return };
-        for (name, _) in &files {
-            if !open.row.files.iter().any(|n| n == name) {
-                open.row.files.push((*name).to_owned());
-                open.dirty = true;
-            }
+        let known = |n: &&str| open.row.files.iter().any(|f| f == n);
+        let new: Vec<&str> = files.iter().map(|(n, _)| *n).filter(|n| !known(n)).collect();
+        if !new.is_empty() {
+            open.note(Step::Evidence, Some(new.join(" ")), at);
+            open.row.files.extend(new.into_iter().map(str::to_owned));
         }
         let write = |(name, bytes): (&str, Vec<u8>)| StoreOp::WriteEvidence {
             incident: incident.clone(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use api::{Target, Time};
 use config::{Config, Rule};
@@ -48,6 +49,8 @@ pub(crate) struct Life {
     pub(crate) merged_ns: u64,
     /// Nothing was merged since the attachment: the first merge covers a gap.
     pub(crate) gap: bool,
+    /// When it was attached.
+    pub(crate) attached: api::Time,
     /// IPv6 hosts that control has taken charge of, by key.
     pub(crate) v6: BTreeMap<u128, HostId>,
     /// Keys that housekeeping was asked for.
@@ -98,6 +101,12 @@ pub struct Control {
     /// Private and shared space counts as ordinary destinations (replay of captures from laboratories).
     pub(crate) lab: bool,
     pub(crate) segment: Segment,
+    /// Rules whose locks lift themselves when a server that offended is quiet, by name.
+    pub(crate) quiet_rules: BTreeMap<String, Duration>,
+    /// Locks of those that somebody has to lift all the same.
+    pub(crate) by_hand: BTreeSet<u64>,
+    /// When servers were last found to offend that their rule has locked, by lock.
+    pub(crate) offended: HashMap<u64, Time>,
     pub(crate) waiting: BTreeMap<BatchId, Waiting>,
     /// Answers that wait until the dataplane has been told.
     pub(crate) held: Vec<(ClientId, api::Response)>,
@@ -159,6 +168,9 @@ impl Control {
             cases: BTreeMap::new(),
             lab: false,
             segment: Segment::new(loaded.hash_key, &config),
+            quiet_rules: Control::quiet_rules(&config),
+            by_hand: BTreeSet::new(),
+            offended: HashMap::new(),
             waiting: BTreeMap::new(),
             held: Vec::new(),
             meters: Meters::new(policy.capacities()),
@@ -241,8 +253,7 @@ impl Control {
     /// Whether ticks change nothing until a host moves or somebody asks: nothing is open, and no lock ends by itself.
     pub fn is_settled(&self) -> bool {
         let now_ns = self.now.mono_ns;
-        let ends =
-            |r: &api::LockRow| r.until.is_some() || (r.is_detectors() && r.reason == api::Reason::AttackIn);
+        let ends = |r: &api::LockRow| r.until.is_some() || r.suspended.is_some() || self.ends_if_quiet(r);
         self.incidents.open_count() == 0
             && self.cases.is_empty()
             && self.watch.len() == 0
@@ -307,6 +318,7 @@ impl Control {
             asked,
             merged_ns,
             gap,
+            attached: now.time(),
             v6: BTreeMap::new(),
             v6_asked: BTreeSet::new(),
         });
@@ -369,6 +381,7 @@ impl Control {
 
     fn close_and_lift(&mut self) {
         let at = self.now.time();
+        self.incidents.note_lulls(self.now.mono_ns, at);
         for row in self.incidents.close_quiet(self.now.mono_ns, at) {
             self.keep(vec![StoreOp::PutIncident(Box::new(row))]);
         }
@@ -379,12 +392,17 @@ impl Control {
                 if r.until.is_some_and(|u| u <= at) {
                     return Some((r.id, "its time is over"));
                 }
-                self.attack_is_over(r).then_some((r.id, "the attack is over"))
+                Some((r.id, self.is_over(r)?))
             })
             .collect();
         for (id, why) in ended {
-            self.lift(id, "cordon", why);
+            if self.relapsed(id) {
+                self.by_hand.insert(id);
+            } else {
+                self.lift(id, "cordon", why);
+            }
         }
+        self.end_maintenance();
         let windows = &mut self.windows;
         let now_ns = self.now.mono_ns;
         if self.stats.ticks.is_multiple_of(100) {
@@ -396,34 +414,32 @@ impl Control {
         self.exemptions.retain(|(_, _, until)| *until > at);
     }
 
-    /// A detector's lock against an inbound attack lifts itself: because dropped traffic is still counted, it is known
-    /// when the attack is over.
-    fn attack_is_over(&self, row: &api::LockRow) -> bool {
-        if row.reason != api::Reason::AttackIn || !row.is_detectors() {
-            return false;
-        }
-        let ms = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        let at = self.now.time();
-        let held = at >= row.created.plus_ms(ms(self.config.unlock.inbound_hold));
-        let last = row
-            .incident
-            .as_ref()
-            .and_then(|id| self.incidents.by_id(id))
-            .map_or(row.created, |i| i.last_seen);
-        held && at >= last.plus_ms(ms(self.config.unlock.inbound_quiet))
-    }
-
     /// Takes a row off the list: flags, publication, store.
     pub(crate) fn lift(&mut self, id: u64, who: &str, why: &str) {
-        let Some(row) = self.locks.remove(id) else { return };
+        let Some(row) = self.unlisted(id) else { return };
         self.write_flags_of(&row.target);
         self.publish_locks = true;
         let at = self.now.time();
+        self.note_unlocked(&row, who, Some(why));
         let what = format!("unlock {} ({}): {why}", row.target, row.reason);
         self.keep(vec![
             StoreOp::RemoveLock { id, who: who.to_owned(), at },
             StoreOp::Audit { at, who: who.to_owned(), what },
         ]);
+    }
+
+    /// A lock was lifted: its incident's timeline says so.
+    pub(crate) fn note_unlocked(&mut self, row: &api::LockRow, who: &str, why: Option<&str>) {
+        let Some(incident) = &row.incident else { return };
+        let why = why.map(|w| format!(": {w}")).unwrap_or_default();
+        self.incidents.note(incident, api::Step::Unlocked, Some(format!("by {who}{why}")), self.now.time());
+    }
+
+    /// Takes a row off the list, and all that is known of it.
+    pub(crate) fn unlisted(&mut self, id: u64) -> Option<api::LockRow> {
+        self.by_hand.remove(&id);
+        self.offended.remove(&id);
+        self.locks.remove(id)
     }
 
     /// Stores what a detector or the passage of time has changed: tried until it is stored.
@@ -631,6 +647,7 @@ impl Control {
         self.networks = networks;
         self.locks.set_global_exceptions(config.exceptions.clone());
         self.segment.configure(&config);
+        self.quiet_rules = Control::quiet_rules(&config);
         self.config = config;
         if self.usage == Use::Live {
             self.policy.keep_config(&self.config.text);
@@ -652,12 +669,11 @@ impl Control {
     /// Says of each row whether the dataplane can enforce it.
     pub(crate) fn check_rows(&mut self) {
         let rows: Vec<api::LockRow> = self.locks.rows().cloned().collect();
-        for mut row in rows {
-            let why_not = self.why_not(&row.target);
-            if row.why_not != why_not {
-                row.enforced = why_not.is_none();
-                row.why_not = why_not;
-                self.locks.insert(row);
+        for row in rows {
+            let mut checked = row.clone();
+            self.set_enforced(&mut checked);
+            if checked != row {
+                self.locks.insert(checked);
             }
         }
     }

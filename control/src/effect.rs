@@ -32,6 +32,15 @@ pub struct BatchId(pub u64);
 pub enum StoreOp {
     /// Adds or replaces a row of the lock list.
     PutLock(LockRow),
+    /// Suspends a row, or ends that. A row that is gone by then stays gone.
+    SuspendLock {
+        /// The row, as it is from now on.
+        row: Box<LockRow>,
+        /// Who did it.
+        who: String,
+        /// When.
+        at: Time,
+    },
     /// Takes a row off the list; it stays in the history.
     RemoveLock {
         /// The row.

@@ -65,13 +65,28 @@ impl Control {
             action = Action::Lock;
         }
         self.grow_case(&address, f);
-        if self.has_lock(&address, f.rule) {
+        if let Some(id) = self.lock_of(&address, f.rule) {
+            self.offended.insert(id, at);
             // An earlier incident locked it, and nobody has lifted that: there is nothing more to do.
-            if !locked_before && let Some(open) = self.incidents.get(&address, f.rule) {
+            let stands = self.locks.get(id).is_some_and(|r| r.suspended.is_none());
+            if !locked_before
+                && stands
+                && let Some(open) = self.incidents.get(&address, f.rule)
+            {
                 open.act(Action::Lock, at);
+            }
+            if action == Action::Lock {
+                self.offends_in_maintenance(&address, f.rule);
+            }
+            let wants = |o: &mut crate::incident::Open| std::mem::take(&mut o.wants_evidence);
+            if self.incidents.get(&address, f.rule).is_some_and(wants) {
+                self.open_case(host, &address, f);
             }
             return;
         }
+        // What the rule comes to by itself, were nothing in its way.
+        let can_judge = !needs_answers(f.rule) || self.blind().is_none();
+        let would = if can_judge { action.min(highest(f.ceiling())) } else { Action::Observe };
         let (ceiling, mut why) = self.ceiling(&net, f, settings.action, at);
         if further_than(action, ceiling) {
             action = highest(ceiling);
@@ -101,6 +116,9 @@ impl Control {
         let Some(open) = self.incidents.get(&address, f.rule) else { return };
         let again = action == Action::Lock && locked_before;
         let new = open.act(action, at) || again;
+        if action < would {
+            open.would(would, at);
+        }
         // What held it back stays said while the attack fades; it is over when more is done.
         if why != open.row.held_back && (why.is_some() || new) {
             open.row.held_back = why;
@@ -123,11 +141,12 @@ impl Control {
         }
     }
 
-    fn has_lock(&self, address: &str, rule: Rule) -> bool {
-        let Ok(target) = address.parse::<Target>() else { return false };
-        let rule = rule.to_string();
-        let Some(net) = target.prefix() else { return false };
-        self.locks.covering(&net).iter().any(|r| r.target == target && r.rule.as_deref() == Some(&rule))
+    /// The lock that a rule has on an address.
+    pub(crate) fn lock_of(&self, address: &str, rule: Rule) -> Option<u64> {
+        let target = address.parse::<Target>().ok()?;
+        let (rule, net) = (rule.to_string(), target.prefix()?);
+        let rows = self.locks.covering(&net);
+        rows.iter().find(|r| r.target == target && r.rule.as_deref() == Some(&rule)).map(|r| r.id)
     }
 
     /// The furthest a rule may go against a host at present, and why not further.
@@ -173,8 +192,26 @@ impl Control {
 
     /// A detector's lock: flags first, then the store. (Mail comes after both.)
     fn lock_by_rule(&mut self, net: IpNet, rule: Rule, scope: LockScope, incident: &str, at: Time) {
+        let row = self.row_of_rule(net, rule, scope, Some(incident.to_owned()), "cordon", at);
+        let (target, reason) = (row.target.clone(), row.reason);
+        self.locks.insert(row.clone());
+        self.write_flags_of(&target);
+        self.publish_locks = true;
+        let what = format!("lock {target} {} ({reason}) by {rule}, incident {incident}", row.direction);
+        self.keep(vec![StoreOp::PutLock(row), StoreOp::Audit { at, who: "cordon".to_owned(), what }]);
+    }
+
+    /// A row for the lock list, as a rule makes it.
+    pub(crate) fn row_of_rule(
+        &mut self,
+        net: IpNet,
+        rule: Rule,
+        scope: LockScope,
+        incident: Option<String>,
+        who: &str,
+        at: Time,
+    ) -> LockRow {
         let (id, generation) = self.locks.next_id();
-        let target = Target::Prefix(net);
         let reason = match rule {
             Rule::Limit(_, Way::Out) => Reason::AttackOut,
             Rule::Limit(_, Way::In) => Reason::AttackIn,
@@ -182,9 +219,9 @@ impl Control {
             Rule::Portscan => Reason::Portscan,
             Rule::Misconfiguration => Reason::Misconfiguration,
         };
-        let row = LockRow {
+        LockRow {
             id,
-            target: target.clone(),
+            target: Target::Prefix(net),
             direction: match scope {
                 LockScope::Direction => direction(rule),
                 LockScope::Both => api::Direction::Both,
@@ -192,21 +229,18 @@ impl Control {
             reason,
             case: None,
             note: None,
-            who: "cordon".to_owned(),
+            who: who.to_owned(),
             rule: Some(rule.to_string()),
-            incident: Some(incident.to_owned()),
+            incident,
             created: at,
             until: None,
             except: Vec::new(),
             generation,
             enforced: true,
             why_not: None,
-        };
-        self.locks.insert(row.clone());
-        self.write_flags_of(&target);
-        self.publish_locks = true;
-        let what = format!("lock {target} {} ({reason}) by {rule}, incident {incident}", row.direction);
-        self.keep(vec![StoreOp::PutLock(row), StoreOp::Audit { at, who: "cordon".to_owned(), what }]);
+            suspended: None,
+            if_quiet: false,
+        }
     }
 
     fn breaker_latched(&mut self, rule: Rule, at: Time) {
@@ -225,8 +259,7 @@ fn grow(open: &mut crate::incident::Open, f: &Finding, sums: &Sums, at: Time, no
         Rule::Netscan | Rule::Portscan | Rule::Misconfiguration => Way::Out,
     };
     let c = &sums.slow[way as usize];
-    open.last_ns = now_ns;
-    open.row.last_seen = at;
+    open.found(now_ns, at);
     open.row.packets = open.row.packets.max(c.packets);
     open.row.bytes = open.row.bytes.max(c.bytes);
     open.row.dropped = open.row.dropped.max(c.dropped);

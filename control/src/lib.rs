@@ -4,6 +4,7 @@
 //! effects. The shell ([`run`]) gives it a clock, a store, a socket and an office; [`replay`] gives it a capture.
 #![forbid(unsafe_code)]
 
+mod approval;
 pub mod breaker;
 mod case;
 pub mod control;
@@ -16,6 +17,7 @@ mod judge;
 mod link;
 pub mod locklist;
 pub mod log;
+mod maintenance;
 mod merge;
 mod meter;
 pub mod metrics;
@@ -32,6 +34,8 @@ pub mod socket;
 pub mod store;
 pub mod summary;
 pub mod supervise;
+#[cfg(test)]
+mod testing;
 pub mod visibility;
 mod watch;
 pub mod window;

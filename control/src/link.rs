@@ -125,7 +125,7 @@ impl Control {
         let observing = self.observing.contains(&rule) || self.config.rule(rule).action == Ceiling::Observe;
         let action = if observing { Action::Observe } else { Action::Warn };
         let Some(open) = self.incidents.get(&key, rule) else { return };
-        open.last_ns = now_ns;
+        open.found(now_ns, at);
         open.row.last_seen = ago(f.last_ns);
         open.row.packets = f.count;
         open.row.peak = f.count;

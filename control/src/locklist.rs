@@ -106,6 +106,17 @@ impl LockList {
         self.rows.values()
     }
 
+    /// A row by its number.
+    pub fn get(&self, id: u64) -> Option<&LockRow> {
+        self.rows.get(&id)
+    }
+
+    /// A generation for a row that changes.
+    pub fn next_generation(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -138,8 +149,12 @@ impl LockList {
     }
 
     fn row_bits(&self, row: &LockRow) -> u8 {
-        let except = !row.except.is_empty() || !self.global.is_empty();
-        bits(row.direction) | if except { HostFlags::EXCEPT } else { 0 }
+        let own = !row.except.is_empty();
+        if row.suspended.is_some() {
+            // Its exceptions go on to hold against other locks on its target.
+            return if own { HostFlags::EXCEPT } else { 0 };
+        }
+        bits(row.direction) | if own || !self.global.is_empty() { HostFlags::EXCEPT } else { 0 }
     }
 
     /// What the dataplane is told: disjoint ranges, and exceptions.
@@ -179,7 +194,7 @@ impl LockList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::Time;
+    use api::{Suspension, Time};
 
     pub(crate) fn row(id: u64, target: &str, direction: Direction, reason: Reason) -> LockRow {
         LockRow {
@@ -198,6 +213,8 @@ mod tests {
             generation: id,
             enforced: true,
             why_not: None,
+            suspended: None,
+            if_quiet: false,
         }
     }
 
@@ -224,6 +241,24 @@ mod tests {
         assert_eq!(flags(&l, "192.0.2.10/32"), HostFlags::LOCK_IN);
         l.remove(3);
         assert_eq!((flags(&l, "192.0.2.10/32"), l.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn a_suspended_row_enforces_nothing_and_the_others_stand() {
+        let mut l = LockList::default();
+        let mut scan = row(1, "192.0.2.10", Direction::Out, Reason::Netscan);
+        scan.except = vec!["203.0.113.5/32".parse().expect("a prefix")];
+        l.insert(scan.clone());
+        l.insert(row(2, "192.0.2.0/28", Direction::In, Reason::NonPayment));
+        let at = |ms| Time::from_unix_ms(ms);
+        scan.suspended = Some(Suspension { since: at(0), until: at(1), who: "root".into() });
+        l.insert(scan.clone());
+        let (ranges, exceptions) = l.enforced();
+        assert_eq!(flags(&l, "192.0.2.10/32"), HostFlags::LOCK_IN | HostFlags::EXCEPT);
+        assert!(ranges.iter().all(|r| r.bits & HostFlags::LOCK_OUT == 0));
+        assert_eq!(exceptions.len(), 1, "who may reach the server may go on to do so");
+        l.insert(LockRow { suspended: None, ..scan });
+        assert!(flags(&l, "192.0.2.10/32") & HostFlags::LOCK_OUT != 0);
     }
 
     #[test]

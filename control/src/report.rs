@@ -251,10 +251,19 @@ impl Control {
                 "check routing: both directions have to pass this appliance".to_owned(),
             );
         }
-        for row in self.locks.rows().filter(|r| !r.enforced).take(5) {
+        for row in self.locks.rows().filter(|r| !r.enforced && r.suspended.is_none()).take(5) {
             let why = row.why_not.as_deref().unwrap_or("unknown");
             let next = format!("`cordon show {}`; unlock it, or configure its network", row.target);
             say(Severity::Warning, format!("lock {} on {} is not enforced: {why}", row.id, row.target), next);
+        }
+        let suspended = self.locks.rows().filter(|r| r.suspended.is_some()).count();
+        if suspended > 0 {
+            let text = format!("{suspended} locks are suspended for maintenance");
+            say(
+                Severity::Notice,
+                text,
+                "`cordon list` says until when; cordon resume TARGET ends one".to_owned(),
+            );
         }
         for rule in &self.observing {
             say(Severity::Notice, format!("{rule} is set to observe"), format!("cordon rule {rule} enforce"));
@@ -319,10 +328,7 @@ impl Control {
                 _ => other.as_ref() == Some(&target),
             }
         };
-        let locks = match net {
-            Some(n) => self.locks.covering(&n).into_iter().cloned().collect(),
-            None => self.locks.on(&target).into_iter().cloned().collect(),
-        };
+        let locks = self.told(self.rows_over(&target).iter());
         let traffic = |dir| Some(traffic(facts?, host?, dir));
         HostReport {
             internal,

@@ -1,6 +1,6 @@
 //! What an operator asks: checked, stored, put in force, answered, in this order.
 
-use api::{ErrorCode, Failure, LockRow, Payload, Request, Response, Target, Time};
+use api::{ErrorCode, Failure, LockRow, Payload, Request, Response, Suspension, Target, Time};
 use config::Rule;
 use ipnet::IpNet;
 use region::locks::EXCEPTIONS_MAX;
@@ -19,9 +19,18 @@ pub(crate) struct Waiting {
 }
 
 #[derive(Debug)]
-enum Then {
+pub(crate) enum Then {
     Lock(Box<LockRow>),
-    Unlock(Vec<u64>),
+    Unlock(String, Vec<u64>),
+    /// A maintenance unlock of rows on a target, or its end.
+    Suspend {
+        who: String,
+        target: Target,
+        ids: Vec<u64>,
+        suspension: Option<Suspension>,
+    },
+    /// The rows are approved of: they leave the list of the rule's breaker.
+    Approve(Rule, Vec<LockRow>),
     Exempt(Target, Rule, Time),
     Rule(Rule, bool),
     BreakerReset(Rule),
@@ -29,15 +38,15 @@ enum Then {
 
 type Answer = Result<Payload, Failure>;
 
-fn bad(message: impl Into<String>, hint: &str) -> Failure {
+pub(crate) fn bad(message: impl Into<String>, hint: &str) -> Failure {
     Failure::new(ErrorCode::BadRequest, message, hint)
 }
 
-fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+pub(crate) fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Failure {
     Failure::new(ErrorCode::NotFound, message, hint)
 }
 
-fn refused(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+pub(crate) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Failure {
     Failure::new(ErrorCode::Refused, message, hint)
 }
 
@@ -77,7 +86,7 @@ impl Control {
             Request::Top { by, direction, limit } => {
                 Ok(Payload::Top(self.top(by, direction, limit.min(ROWS_MAX))))
             }
-            Request::List => Ok(Payload::Locks(self.locks.rows().cloned().collect())),
+            Request::List => Ok(Payload::Locks(self.told(self.locks.rows()))),
             Request::Show { target } => Ok(Payload::Host(Box::new(self.show(target)))),
             Request::Incidents { open, limit } => {
                 let rows = self.incidents.rows().into_iter().rev();
@@ -138,11 +147,21 @@ impl Control {
                     generation,
                     enforced: why_not.is_none(),
                     why_not,
+                    suspended: None,
+                    if_quiet: false,
                 };
                 let what = format!("lock {} {direction} ({reason})", row.target);
                 Ok(Prepared::Store(vec![StoreOp::PutLock(row.clone())], Then::Lock(Box::new(row)), what))
             }
-            Request::Unlock { target, reason, all } => {
+            Request::Unlock { target, reason, all, until: Some(until) } => {
+                self.prepare_suspension(who, &target, reason, all, until)
+            }
+            Request::Resume { target } => self.prepare_resumption(who, &target),
+            Request::BreakerApprove { rule: name, targets } => {
+                let rule = rule(&name)?;
+                self.prepare_approval(who, rule, targets)
+            }
+            Request::Unlock { target, reason, all, until: None } => {
                 let ids = self.rows_to_lift(&target, reason, all)?;
                 let what = format!("unlock {target} (rows {ids:?})");
                 Ok(self.lifting(who, ids, what))
@@ -204,7 +223,7 @@ impl Control {
     fn lifting(&self, who: &str, ids: Vec<u64>, what: String) -> Prepared {
         let at = self.now.time();
         let ops = ids.iter().map(|id| StoreOp::RemoveLock { id: *id, who: who.to_owned(), at }).collect();
-        Prepared::Store(ops, Then::Unlock(ids), what)
+        Prepared::Store(ops, Then::Unlock(who.to_owned(), ids), what)
     }
 
     /// What speaks against a lock by hand.
@@ -256,7 +275,7 @@ impl Control {
         gateways.copied().find(|g| net.contains(g)).map(|g| format!("contains the gateway {g}"))
     }
 
-    fn rows_to_lift(
+    pub(crate) fn rows_to_lift(
         &self,
         target: &Target,
         reason: Option<api::Reason>,
@@ -337,21 +356,26 @@ impl Control {
         let payload = match then {
             Then::Lock(row) => {
                 let mut row = *row;
-                row.why_not = self.why_not(&row.target);
-                row.enforced = row.why_not.is_none();
+                self.set_enforced(&mut row);
                 self.locks.insert(row.clone());
                 self.write_flags_of(&row.target);
                 self.publish_locks = true;
                 Payload::Locks(vec![row])
             }
-            Then::Unlock(ids) => {
-                let lifted: Vec<LockRow> = ids.into_iter().filter_map(|id| self.locks.remove(id)).collect();
+            Then::Unlock(who, ids) => {
+                let lifted: Vec<LockRow> = ids.into_iter().filter_map(|id| self.unlisted(id)).collect();
                 for row in &lifted {
                     self.write_flags_of(&row.target);
+                    self.note_unlocked(row, &who, None);
                 }
                 self.publish_locks = true;
                 Payload::Locks(lifted)
             }
+            Then::Suspend { who, target, ids, suspension } => {
+                self.suspend(&ids, suspension.as_ref(), &who);
+                Payload::Locks(self.told(self.rows_over(&target).iter()))
+            }
+            Then::Approve(rule, rows) => Payload::Locks(self.approved(rule, rows)),
             Then::Exempt(target, rule, until) => {
                 self.exemptions.retain(|(t, r, _)| (t, r) != (&target, &rule));
                 let text =
@@ -392,7 +416,7 @@ impl Control {
     }
 }
 
-enum Prepared {
+pub(crate) enum Prepared {
     Answer(Payload),
     Store(Vec<StoreOp>, Then, String),
 }

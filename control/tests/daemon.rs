@@ -53,6 +53,42 @@ fn an_answered_lock_survives_kill_9_at_any_moment_after_the_answer() {
 }
 
 #[test]
+fn a_maintenance_unlock_survives_kill_9_and_ends_whether_cordond_is_there_or_not() {
+    let rig = Rig::new();
+    let mut daemon = rig.start();
+    for host in [10, 11, 12] {
+        rows(daemon.ask(&lock(&format!("192.0.2.{host}"))));
+    }
+    let let_in = |daemon: &common::Daemon, host: u8, ms: i64| {
+        let until = api::Time::now().plus_ms(ms);
+        let target = format!("192.0.2.{host}").parse().unwrap();
+        rows(daemon.ask(&Request::Unlock { target, reason: None, all: false, until: Some(until) }));
+        until
+    };
+    let_in(&daemon, 10, 3_600_000);
+    let soon = let_in(&daemon, 11, 1_000);
+    // In force with the answer, whatever comes.
+    assert!(!enforced(&rig, [192, 0, 2, 10]) && enforced(&rig, [192, 0, 2, 12]));
+    daemon.kill();
+    while api::Time::now() <= soon {
+        std::thread::yield_now();
+    }
+    assert!(!enforced(&rig, [192, 0, 2, 11]), "nobody is there to lock again");
+    let mut daemon = rig.start();
+    daemon.until("the lock is back", |_| enforced(&rig, [192, 0, 2, 11]).then_some(()));
+    assert!(!enforced(&rig, [192, 0, 2, 10]));
+    let listed = daemon.list();
+    let s = listed[0].suspended.as_ref().unwrap();
+    assert!(!s.who.is_empty() && s.until > api::Time::now(), "{s:?}");
+    assert!(daemon.attention().contains("1 locks are suspended"), "{}", daemon.attention());
+    let_in(&daemon, 12, 500);
+    daemon.until("the maintenance ends by itself", |_| enforced(&rig, [192, 0, 2, 12]).then_some(()));
+    daemon.kill();
+    let daemon = rig.start();
+    assert!(enforced(&rig, [192, 0, 2, 12]) && daemon.list()[2].suspended.is_none(), "its end was stored");
+}
+
+#[test]
 fn a_second_cordond_is_refused_and_told_of_the_first() {
     let rig = Rig::new();
     let first = rig.start();

@@ -84,6 +84,8 @@ fn row(id: u64) -> StoreOp {
         generation: id,
         enforced: true,
         why_not: None,
+        suspended: None,
+        if_quiet: false,
     })
 }
 

@@ -4,7 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use api::{Action, ActionTaken, BreakerRow, Direction, IncidentRow, Kind, LockRow, Reason, Time};
+use api::{
+    Action, ActionTaken, BreakerRow, Direction, IncidentRow, Kind, LockRow, Reason, Step, Suspension, Time,
+    TimelineEntry,
+};
 use cordond::effect::{BatchId, Loaded, StoreOp};
 use cordond::store::{FILE, Opened, Places, Store, StoreError};
 use region::locks::{LockedRange, Range};
@@ -56,7 +59,15 @@ fn lock_row(id: u64, target: &str) -> LockRow {
         generation: 9,
         enforced: true,
         why_not: None,
+        suspended: None,
+        if_quiet: false,
     }
+}
+
+/// A row whose server is let in for maintenance.
+fn suspended(id: u64) -> LockRow {
+    let s = Suspension { since: ms(11), until: ms(12), who: "anna".into() };
+    LockRow { suspended: Some(s), ..lock_row(id, "2001:db8:7::/48") }
 }
 
 fn incident(number: u64, opened: Time, closed: Option<Time>) -> IncidentRow {
@@ -89,8 +100,15 @@ fn incident(number: u64, opened: Time, closed: Option<Time>) -> IncidentRow {
         seconds: 3,
         dropped: 17,
         held_back: None,
+        would: None,
+        state: api::State::Locked,
+        timeline: vec![
+            TimelineEntry { at: ms(1), step: Step::Opened, detail: None },
+            TimelineEntry { at: ms(11), step: Step::Suspended, detail: Some("by anna".into()) },
+        ],
         closed,
         files: vec!["summary.log".into()],
+        files_removed: None,
     }
 }
 
@@ -123,11 +141,14 @@ fn what_was_stored_is_loaded_again() {
             bytes: "Sum\n".into(),
         },
         StoreOp::RemoveLock { id: 6, who: "root".into(), at: ms(10) },
+        // Of a row that is gone by then nothing comes back.
+        StoreOp::SuspendLock { row: Box::new(suspended(6)), who: "anna".into(), at: ms(11) },
+        StoreOp::SuspendLock { row: Box::new(suspended(5)), who: "anna".into(), at: ms(11) },
     ];
     assert_eq!(store(&first.store, 1, ops), Ok(()));
     assert_eq!(first.store.stop(SOON), 0);
     let l = reopened(dir.path());
-    assert_eq!(l.locks, [lock_row(4, "192.0.2.10"), lock_row(5, "2001:db8:7::/48")]);
+    assert_eq!(l.locks, [lock_row(4, "192.0.2.10"), suspended(5)]);
     assert_eq!((l.last_lock, l.last_incident, l.bypass), (6, 7, true));
     assert_eq!(l.incidents, [incident(7, ms(0), None)]);
     assert_eq!(l.exemptions, [("192.0.2.0/28".parse().unwrap(), "syn-out".to_owned(), ms(9))]);

@@ -213,6 +213,24 @@ words! {
 }
 
 words! {
+    /// Where an incident stands.
+    State: "state of an incident" {
+        /// Just found.
+        Opened = "opened",
+        /// Found again: what is known of it grows.
+        Growing = "growing",
+        /// The customer was warned.
+        Warned = "warned",
+        /// The server is locked, or was.
+        Locked = "locked",
+        /// Nothing was found for a while.
+        Quiet = "quiet",
+        /// It is over.
+        Closed = "closed",
+    }
+}
+
+words! {
     /// How far a row of the outbox is.
     OutboxState: "state of the outbox" {
         /// It is to be delivered.
@@ -225,6 +243,38 @@ words! {
         Failed = "failed",
         /// An operator, or a later event, has withdrawn it.
         Dropped = "dropped",
+    }
+}
+
+words! {
+    /// What happened to an incident, for its timeline.
+    Step: "step" {
+        /// It was opened.
+        Opened = "opened",
+        /// It was found again.
+        Growing = "growing",
+        /// A warning was held back: the rule only observes.
+        WouldWarn = "would-warn",
+        /// A lock was held back.
+        WouldLock = "would-lock",
+        /// A warning.
+        Warned = "warned",
+        /// A lock.
+        Locked = "locked",
+        /// The first files of evidence.
+        Evidence = "evidence",
+        /// Nothing was found for a while.
+        Quiet = "quiet",
+        /// It goes on after it was quiet.
+        Active = "active",
+        /// A maintenance unlock began.
+        Suspended = "suspended",
+        /// A maintenance unlock ended: the lock is enforced again.
+        Resumed = "resumed",
+        /// The lock was lifted.
+        Unlocked = "unlocked",
+        /// It is over.
+        Closed = "closed",
     }
 }
 

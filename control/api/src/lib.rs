@@ -12,10 +12,11 @@ mod domain;
 mod report;
 mod wire;
 
-pub use domain::{Action, Direction, Event, Kind, OutboxState, Reason, Target, Time};
+pub use domain::{Action, Direction, Event, Kind, OutboxState, Reason, State, Step, Target, Time};
 pub use report::{
     ActionTaken, Attention, BreakerRow, HostReport, IncidentRow, LimitState, LockRow, OutboxRow, PortReport,
-    Severity, StatusReport, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
+    Severity, StatusReport, Suspension, TimelineEntry, TopRow, Traffic, VerdictCount, WireReport,
+    WorkerReport,
 };
 pub use wire::{Envelope, ErrorCode, Failure, Payload, Request, Response, TopBy};
 

@@ -2,9 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Action, Direction, Event, Kind, OutboxState, Reason, Target, Time};
+use crate::domain::{Action, Direction, Event, Kind, OutboxState, Reason, State, Step, Target, Time};
 
-/// A row of the lock list. What is enforced is the union of all rows.
+/// A lock that is not enforced for a while, so that somebody can get at the server to repair it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// Since when.
+    pub since: Time,
+    /// From then on it is enforced again, by itself.
+    pub until: Time,
+    /// Who let the customer in: a user of this machine.
+    pub who: String,
+}
+
+/// A row of the lock list. What is enforced is the union of all rows that are not suspended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockRow {
     /// Number of the row, never given twice.
@@ -37,6 +48,12 @@ pub struct LockRow {
     pub enforced: bool,
     /// Why not.
     pub why_not: Option<String>,
+    /// A timed maintenance unlock: it stays on the list, and is not enforced until then.
+    #[serde(default)]
+    pub suspended: Option<Suspension>,
+    /// It lifts itself once the server is quiet.
+    #[serde(default)]
+    pub if_quiet: bool,
 }
 
 impl LockRow {
@@ -53,6 +70,21 @@ pub struct ActionTaken {
     pub action: Action,
     /// When.
     pub at: Time,
+}
+
+/// One thing that happened to an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineEntry {
+    /// When.
+    pub at: Time,
+    /// What.
+    pub step: Step,
+    /// More about it: by whom, until when, which files.
+    pub detail: Option<String>,
+}
+
+fn opened() -> State {
+    State::Opened
 }
 
 /// An incident.
@@ -112,10 +144,22 @@ pub struct IncidentRow {
     pub dropped: u64,
     /// Why no more was done than was done.
     pub held_back: Option<String>,
+    /// The furthest that would have been done had nothing held it back; none where nothing did.
+    #[serde(default)]
+    pub would: Option<Action>,
+    /// Where it stands.
+    #[serde(default = "opened")]
+    pub state: State,
+    /// What happened, in order; of a long one the first 200 things.
+    #[serde(default)]
+    pub timeline: Vec<TimelineEntry>,
     /// When it was closed; none while it is open.
     pub closed: Option<Time>,
     /// Evidence, names of files.
     pub files: Vec<String>,
+    /// When the files were removed to make room; none while they are there.
+    #[serde(default)]
+    pub files_removed: Option<Time>,
 }
 
 /// How urgent.

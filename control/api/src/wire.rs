@@ -86,6 +86,14 @@ pub enum Request {
         /// Whatever the reason.
         #[serde(default)]
         all: bool,
+        /// Only until then: a maintenance unlock. The rows stay on the list, and are enforced again by themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Time>,
+    },
+    /// End a maintenance unlock before its time.
+    Resume {
+        /// What.
+        target: Target,
     },
     /// Take back what a rule did since a time.
     UnlockRule {
@@ -116,6 +124,14 @@ pub enum Request {
     BreakerReset {
         /// The rule.
         rule: String,
+    },
+    /// Lock what a latched rule would have locked.
+    BreakerApprove {
+        /// The rule.
+        rule: String,
+        /// Only these; none: all that wait.
+        #[serde(default)]
+        targets: Vec<Target>,
     },
     /// A rule leaves a target alone for a while.
     Exempt {
@@ -245,7 +261,8 @@ pub enum Payload {
     Status(Box<StatusReport>),
     /// `top`
     Top(Vec<TopRow>),
-    /// `list`, and the rows that `lock` and `unlock` touched.
+    /// `list`, and the rows that `lock` and `unlock` touched. After a maintenance unlock and its end: all rows that cover
+    /// the target.
     Locks(Vec<LockRow>),
     /// `show`
     Host(Box<HostReport>),

@@ -115,6 +115,14 @@ pub(crate) enum Command {
         /// Only say what would be lifted
         #[arg(long, requires = "rule")]
         dry_run: bool,
+        /// Only for this time, to repair the server, such as 30m: then it is locked again by itself
+        #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "rule")]
+        r#for: Option<Duration>,
+    },
+    /// End a maintenance unlock (unlock --for) before its time
+    Resume {
+        /// Address, prefix or server:ID
+        target: Target,
     },
     /// Incidents, latest first
     Incidents {
@@ -184,6 +192,13 @@ pub(crate) enum Command {
 pub(crate) enum Breaker {
     /// Which rules are latched, and what waits
     Status,
+    /// Lock what a latched rule would have locked; the rule stays latched
+    Approve {
+        /// The rule
+        rule: String,
+        /// Only these; all that wait if none is named
+        targets: Vec<Target>,
+    },
     /// Let a rule lock again
     Reset {
         /// The rule

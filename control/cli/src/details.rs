@@ -1,6 +1,6 @@
 //! Pages about one thing.
 
-use api::{HostReport, IncidentRow, Target, Traffic};
+use api::{HostReport, IncidentRow, Step, Target, Traffic};
 
 use crate::human::{between, count, scaled};
 use crate::lists::{incident_table, lock_table, rate};
@@ -107,11 +107,52 @@ fn measured(i: &IncidentRow) -> String {
     }
 }
 
+/// What was done and what happened, in order.
+fn done(page: &Page<'_>, i: &IncidentRow) -> String {
+    let mut text = String::new();
+    if i.timeline.is_empty() {
+        for (n, a) in i.actions.iter().enumerate() {
+            let ago = between(a.at, page.now);
+            let name = if n == 0 { "Done" } else { "" };
+            text += &page.field(name, &format!("{} at {} ({ago} ago)", a.action, a.at));
+        }
+        return text;
+    }
+    let ago = between(i.timeline[0].at, page.now);
+    for (n, e) in i.timeline.iter().enumerate() {
+        let detail = e.detail.as_ref().map(|d| format!(" {d}")).unwrap_or_default();
+        let since =
+            if n == 0 { format!("{ago} ago") } else { format!("after {}", between(i.timeline[0].at, e.at)) };
+        let name = if n == 0 { "Timeline" } else { "" };
+        text += &page.field(name, &format!("{}  {}{detail} ({since})", e.at, happened(e.step)));
+    }
+    text
+}
+
+/// A step as a sentence goes on.
+fn happened(step: Step) -> &'static str {
+    match step {
+        Step::Opened => "opened",
+        Step::Growing => "found again: evidence grows",
+        Step::WouldWarn => "would have warned",
+        Step::WouldLock => "would have locked",
+        Step::Warned => "warned",
+        Step::Locked => "locked",
+        Step::Evidence => "evidence written:",
+        Step::Quiet => "quiet",
+        Step::Active => "goes on",
+        Step::Suspended => "let in for maintenance",
+        Step::Resumed => "lock enforced again",
+        Step::Unlocked => "unlocked",
+        Step::Closed => "closed",
+    }
+}
+
 /// `cordon incident`
 pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
     let style = page.style;
     let state = match i.closed {
-        None => style.yellow("open"),
+        None => style.yellow(i.state.name()),
         Some(t) => format!("closed at {t}"),
     };
     let mut text = page.field("Incident", &format!("{}, {}, {state}", i.id, i.kind));
@@ -143,15 +184,18 @@ pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
         "Seen",
         &format!("{} to {} ({})", i.first_seen, i.last_seen, between(i.first_seen, i.last_seen)),
     );
-    for (n, a) in i.actions.iter().enumerate() {
-        let ago = between(a.at, page.now);
-        text +=
-            &page.field(if n == 0 { "Done" } else { "" }, &format!("{} at {} ({ago} ago)", a.action, a.at));
-    }
+    text += &done(page, i);
     if let Some(why) = &i.held_back {
-        text += &page.field("Held back", why);
+        let would = match i.would {
+            Some(w) if w > i.action => format!("would have come to: {w}; "),
+            _ => String::new(),
+        };
+        text += &page.field("Held back", &format!("{would}{why}"));
     }
-    if !i.files.is_empty() {
+    if let Some(t) = i.files_removed {
+        text += &page
+            .field("Evidence", &format!("its files were removed at {t} to make room ([evidence] size_max)"));
+    } else if !i.files.is_empty() {
         let state = page.state.map_or_else(|| "[run] state".to_owned(), |s| s.display().to_string());
         text += &page.field("Evidence", &format!("{} in {state}/evidence/{}", i.files.join(" "), i.id));
     }

@@ -1,6 +1,6 @@
 //! Pages that are one table.
 
-use api::{BreakerRow, IncidentRow, LockRow, OutboxRow, OutboxState, Reason, Time, TopRow};
+use api::{Action, BreakerRow, IncidentRow, LockRow, OutboxRow, OutboxState, Time, TopRow};
 
 use crate::human::{between, count, scaled, short, span};
 use crate::render::{Page, wrap};
@@ -43,7 +43,9 @@ pub(crate) fn lock_table(page: &Page<'_>, rows: &[LockRow]) -> String {
         let mut by = vec![r.rule.clone().unwrap_or_else(|| r.who.clone())];
         by.extend(r.incident.clone());
         by.extend(r.case.as_ref().map(|c| format!("case {c}")));
-        if !r.enforced {
+        if r.suspended.is_some() {
+            by.insert(0, "SUSPENDED".to_owned());
+        } else if !r.enforced {
             by.insert(0, "NOT ENFORCED".to_owned());
         }
         let note = r.note.as_ref().map_or_else(String::new, |n| format!(": {n}"));
@@ -58,7 +60,15 @@ pub(crate) fn lock_table(page: &Page<'_>, rows: &[LockRow]) -> String {
         ]);
     }
     let mut text = t.lines(page.style);
-    for r in rows.iter().filter(|r| !r.enforced) {
+    for (r, s) in rows.iter().filter_map(|r| Some((r, r.suspended.as_ref()?))) {
+        let left = between(page.now, s.until);
+        let line = format!(
+            "lock {} on {} is suspended until {} (for {left}), by {}",
+            r.id, r.target, s.until, s.who
+        );
+        text += &format!("  {}\n", page.style.yellow(&wrap(&line, 2)));
+    }
+    for r in rows.iter().filter(|r| !r.enforced && r.suspended.is_none()) {
         let why = r.why_not.as_deref().unwrap_or("cordond does not say why; see `cordon status`");
         let line = format!("lock {} on {} is not enforced: {why}", r.id, r.target);
         text += &format!("  {}\n", page.style.yellow(&wrap(&line, 2)));
@@ -78,7 +88,7 @@ fn ends(page: &Page<'_>, r: &LockRow) -> String {
             left if left > 0 => format!("in {}", span(left)),
             _ => "now".to_owned(),
         },
-        None if r.is_detectors() && r.reason == Reason::AttackIn => "if quiet".to_owned(),
+        None if r.if_quiet => "if quiet".to_owned(),
         None => "by hand".to_owned(),
     }
 }
@@ -101,15 +111,24 @@ fn what(i: &IncidentRow) -> String {
     }
 }
 
+/// What was done, and what would have been.
+fn done(i: &IncidentRow) -> String {
+    match i.would {
+        Some(Action::Lock) if i.action < Action::Lock => format!("{} (would lock)", i.action),
+        Some(Action::Warn) if i.action < Action::Warn => format!("{} (would warn)", i.action),
+        _ => i.action.to_string(),
+    }
+}
+
 /// Rows of incidents.
 pub(crate) fn incident_table(page: &Page<'_>, rows: &[IncidentRow]) -> String {
     let mut t = Table::new(&["ID", "STATE", "ADDRESS", "DONE", "AGO", "WHAT"]);
     for i in rows {
         t.row([
             i.id.clone(),
-            if i.closed.is_none() { "open" } else { "closed" }.to_owned(),
+            i.state.to_string(),
             i.address.clone().or_else(|| i.mac.clone()).unwrap_or_default(),
-            i.action.to_string(),
+            done(i),
             age(page, i.opened),
             what(i),
         ]);
@@ -178,6 +197,12 @@ pub(crate) fn breaker(page: &Page<'_>, rows: &[BreakerRow]) -> String {
         );
         let waiting = if b.waiting.is_empty() { "nothing".to_owned() } else { b.waiting.join(" ") };
         text += &format!("  would have locked since: {}\n", wrap(&waiting, 27));
+        if !b.waiting.is_empty() {
+            text += &page.next(
+                &format!("breaker approve {} TARGET", b.rule),
+                "locks one of them; without target, all",
+            );
+        }
         text += &page.next(&format!("breaker reset {}", b.rule), "lets it lock again");
         text += &page.next(
             &format!("unlock --rule {} --since {} --dry-run", b.rule, b.since.plus_ms(-600_000)),

@@ -145,9 +145,10 @@ fn request(command: &Command, now: Time) -> Result<Request, Failure> {
                 force: *force,
             }
         }
-        Command::Unlock { target: Some(target), reason, all, .. } => {
-            Request::Unlock { target: target.clone(), reason: *reason, all: *all }
+        Command::Unlock { target: Some(target), reason, all, r#for, .. } => {
+            Request::Unlock { target: target.clone(), reason: *reason, all: *all, until: r#for.map(later) }
         }
+        Command::Resume { target } => Request::Resume { target: target.clone() },
         Command::Unlock { rule: Some(rule), since: Some(since), dry_run, .. } => {
             Request::UnlockRule { rule: rule.clone(), since: *since, dry_run: *dry_run }
         }
@@ -160,6 +161,9 @@ fn request(command: &Command, now: Time) -> Result<Request, Failure> {
             Some(Outbox::Drop { id }) => Request::OutboxDrop { id: id.clone() },
         },
         Command::Breaker { what: Breaker::Status } => Request::BreakerStatus,
+        Command::Breaker { what: Breaker::Approve { rule, targets } } => {
+            Request::BreakerApprove { rule: rule.clone(), targets: targets.clone() }
+        }
         Command::Breaker { what: Breaker::Reset { rule } } => Request::BreakerReset { rule: rule.clone() },
         Command::Exempt { target, rule, r#for } => {
             Request::Exempt { target: target.clone(), rule: rule.clone(), until: later(*r#for) }
@@ -179,6 +183,7 @@ fn request(command: &Command, now: Time) -> Result<Request, Failure> {
 fn undo(command: &Command) -> Option<String> {
     match command {
         Command::Lock { target, reason, .. } => Some(format!("unlock {target} --reason {reason}")),
+        Command::Unlock { target: Some(target), r#for: Some(_), .. } => Some(format!("resume {target}")),
         Command::Rule { rule, mode: Mode::Observe } => Some(format!("rule {rule} enforce")),
         Command::Rule { rule, mode: Mode::Enforce } => Some(format!("rule {rule} observe")),
         Command::Bypass { state: Switch::On, direct: true } => Some("bypass off --direct".to_owned()),

@@ -5,7 +5,7 @@ use std::path::Path;
 use api::{LockRow, Payload, Request, Time};
 use serde_json::Value;
 
-use crate::human::{Style, clean};
+use crate::human::{Style, between, clean};
 use crate::table::WIDTH;
 use crate::{details, lists, status};
 
@@ -48,6 +48,33 @@ impl Page<'_> {
                 };
                 format!("{state}\n{}{}", table(), self.undo(undo))
             }
+            Some(Request::Unlock { until: Some(until), .. }) => {
+                let suspended = rows.iter().any(|r| r.suspended.is_some());
+                let mut text = if suspended {
+                    let left = between(self.now, *until);
+                    format!(
+                        "Let in for maintenance until {until} (for {left}); then locked again by itself:\n"
+                    )
+                } else {
+                    "There was nothing to suspend: the lock was lifted meanwhile.\n".to_owned()
+                };
+                text += &table();
+                if rows.iter().any(|r| r.suspended.is_none()) {
+                    text += &self.style.yellow(
+                        "  What is not suspended is still enforced; name it with --reason, or use --all.",
+                    );
+                    text.push('\n');
+                }
+                text + &self.undo(undo)
+            }
+            Some(Request::Resume { .. }) => {
+                format!("{}\n{}", self.style.green("Enforced again:"), table())
+            }
+            Some(Request::BreakerApprove { rule, .. }) => format!(
+                "Locked {what} that waited for {rule}, on disk and in force. The rule itself still only observes.\n{}{}",
+                table(),
+                self.next(&format!("breaker reset {rule}"), "lets it lock again by itself")
+            ),
             Some(Request::Unlock { target, .. }) if n == 0 => {
                 format!(
                     "There was nothing to lift.\n{}",

@@ -4,11 +4,11 @@
 mod common;
 
 use api::{
-    Attention, BreakerRow, Direction, ErrorCode, Event, HostReport, IncidentRow, LockRow, OutboxRow,
-    OutboxState, Payload, PortReport, Reason, Request, Severity, StatusReport, Time, TopBy, TopRow, Traffic,
-    VerdictCount, WireReport, WorkerReport,
+    Action, Attention, BreakerRow, Direction, ErrorCode, Event, HostReport, IncidentRow, LockRow, OutboxRow,
+    OutboxState, Payload, PortReport, Reason, Request, Severity, State, StatusReport, Step, Suspension, Time,
+    TimelineEntry, TopBy, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
 };
-use common::{Fake, ago, incident, lock, target};
+use common::{Fake, ago, cordon, incident, lock, target};
 
 fn status() -> StatusReport {
     let attention = |severity, text: &str, next_step: &str| Attention {
@@ -154,6 +154,7 @@ fn the_list_fits_and_says_what_is_not_enforced() {
             rule: Some("udp-in".to_owned()),
             incident: Some("C-2026-000001".to_owned()),
             reason: Reason::AttackIn,
+            if_quiet: true,
             direction: Direction::In,
             case: None,
             note: None,
@@ -241,7 +242,10 @@ fn a_lock_that_is_not_in_force_does_not_say_that_it_is() {
 fn unlocking_says_what_was_lifted() {
     let fake = Fake::ok(Payload::Locks(vec![lock(5, "192.0.2.5")]));
     fake.run(&["unlock", "192.0.2.5", "--all"]).is(0, &["Lifted 1 lock:", "show 192.0.2.5"], &[]);
-    assert_eq!(fake.request(), Request::Unlock { target: target("192.0.2.5"), reason: None, all: true });
+    assert_eq!(
+        fake.request(),
+        Request::Unlock { target: target("192.0.2.5"), reason: None, all: true, until: None }
+    );
 
     let fake = Fake::ok(Payload::Locks(vec![]));
     fake.run(&["unlock", "192.0.2.5", "--reason", "abuse"]).is(0, &["nothing to lift"], &[]);
@@ -304,9 +308,19 @@ fn top_show_and_incidents_are_for_people() {
     );
 
     let long = incident("C-2026-000123", "2001:db8:1111:2222:3333:4444:5555:6666");
-    let closed = IncidentRow { closed: Some(Time::now()), ..incident("C-2026-000122", "192.0.2.2") };
+    let closed = IncidentRow {
+        closed: Some(Time::now()),
+        state: State::Closed,
+        action: Action::Observe,
+        would: Some(Action::Lock),
+        ..incident("C-2026-000122", "192.0.2.2")
+    };
     let fake = Fake::ok(Payload::Incidents(vec![long, closed]));
-    fake.run(&["incidents", "--open"]).fits().is(0, &["C-2026-000123", "open", "closed", "1 min "], &[]);
+    fake.run(&["incidents", "--open"]).fits().is(
+        0,
+        &["C-2026-000123", "locked", "closed", "(would lock)", "1 min "],
+        &[],
+    );
     assert_eq!(fake.request(), Request::Incidents { open: true, limit: 50 });
 
     let fake = Fake::ok(Payload::Incident(Box::new(incident("C-2026-000001", "192.0.2.1"))));
@@ -321,6 +335,76 @@ fn top_show_and_incidents_are_for_people() {
         ],
         &[],
     );
+}
+
+#[test]
+fn an_incident_is_told_from_its_beginning_to_its_end() {
+    let opened = ago(600_000);
+    let entry = |after: i64, step, detail: Option<&str>| TimelineEntry {
+        at: opened.plus_ms(after),
+        step,
+        detail: detail.map(str::to_owned),
+    };
+    let row = IncidentRow {
+        timeline: vec![
+            entry(0, Step::Opened, None),
+            entry(1_000, Step::Locked, None),
+            entry(1_000, Step::Evidence, Some("summary.log dump.log")),
+            entry(61_000, Step::Suspended, Some("until 2026-11-24T12:00:00.000Z, by anna")),
+            entry(90_000, Step::Unlocked, Some("by anna")),
+        ],
+        files_removed: Some(ago(1_000)),
+        held_back: Some("syn-out is set to observe".to_owned()),
+        action: Action::Observe,
+        would: Some(Action::Lock),
+        ..incident("C-2026-000001", "192.0.2.1")
+    };
+    let fake = Fake::ok(Payload::Incident(Box::new(row)));
+    fake.run(&["incident", "C-2026-000001"]).fits().is(
+        0,
+        &[
+            "opened (10 min ago)",
+            "locked (after 1 s)",
+            "evidence written: summary.log dump.log",
+            "let in for maintenance until 2026-11-24T12:00:00.000Z, by anna",
+            "unlocked by anna (after 1 min 30 s)",
+            "would have come to: lock; syn-out is set to observe",
+            "its files were removed",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn a_maintenance_unlock_says_until_when_what_still_stands_and_how_to_end_it() {
+    let until = Time::now().plus_ms(1_800_500);
+    let s = Suspension { since: Time::now(), until, who: "anna".to_owned() };
+    let row = LockRow { suspended: Some(s), enforced: false, ..lock(5, "192.0.2.5") };
+    let fake = Fake::ok(Payload::Locks(vec![row.clone(), lock(6, "192.0.2.5")]));
+    fake.run(&["unlock", "192.0.2.5", "--for", "30m"]).is(
+        0,
+        &[
+            "Let in for maintenance until",
+            "(for 30 min)",
+            "SUSPENDED",
+            "by anna",
+            "What is not suspended is still enforced",
+            "resume 192.0.2.5",
+        ],
+        &[],
+    );
+    let Request::Unlock { until: Some(until), all: false, reason: None, .. } = fake.request() else {
+        panic!("another request")
+    };
+    let left = until.unix_ms() - Time::now().unix_ms();
+    assert!((1_700_000..=1_800_000).contains(&left), "{left}");
+
+    let fake = Fake::ok(Payload::Locks(vec![row]));
+    fake.run(&["list"]).fits().is(0, &["SUSPENDED", "lock 5 on 192.0.2.5 is suspended until"], &[]);
+    let fake = Fake::ok(Payload::Locks(vec![lock(5, "192.0.2.5")]));
+    fake.run(&["resume", "192.0.2.5"]).is(0, &["Enforced again:"], &[]);
+    assert_eq!(fake.request(), Request::Resume { target: target("192.0.2.5") });
+    cordon(&fake.socket(), &["unlock", "--rule", "syn-out", "--since", "2h", "--for", "1h"]).is(2, &[], &[]);
 }
 
 #[test]
@@ -432,6 +516,10 @@ fn the_other_commands_ask_and_say_how_to_go_back() {
         &[],
     );
     assert_eq!(fake.request(), Request::BreakerStatus);
+
+    let fake = Fake::ok(Payload::Locks(vec![lock(1, "192.0.2.7")]));
+    fake.run(&["breaker", "approve", "syn-out", "192.0.2.7"]).is(0, &["Locked 1 lock that waited"], &[]);
+    assert_eq!(fake.request(), Request::BreakerApprove { rule: rule(), targets: vec![target("192.0.2.7")] });
 
     let fake = done();
     fake.run(&["reload"]).is(0, &["Done."], &[]);

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use error::{ConfigErrors, Problem};
 pub use ipnet::IpNet;
 pub use limits::{Limit, Limits, Measure, Way};
-pub use rules::{Ceiling, LockScope, Rule, RuleSettings};
+pub use rules::{Ceiling, LockScope, Rule, RuleSettings, Unlocking};
 pub use scan::{ScanLimit, ScanLimits};
 
 /// A validated configuration.
@@ -228,6 +228,10 @@ pub struct Unlock {
     pub inbound_hold: Duration,
     /// Time below every limit after which it lifts itself.
     pub inbound_quiet: Duration,
+    /// Quiet after which a lock against a server that offended lifts itself; none: by hand. A rule may say otherwise.
+    pub outbound: Option<Duration>,
+    /// So long after a maintenance unlock began, an offence that would lock ends it; none: it holds to its end.
+    pub maintenance_grace: Option<Duration>,
 }
 
 /// How numbers are written in evidence.
@@ -315,6 +319,15 @@ impl Config {
     /// The limits that apply to a group.
     pub fn limits_for(&self, group: &str) -> &Limits {
         self.groups.get(group).unwrap_or(&self.limits)
+    }
+
+    /// The quiet after which a rule's locks against servers that offended lift themselves; none: by hand.
+    pub fn outbound_quiet(&self, rule: Rule) -> Option<Duration> {
+        match self.rule(rule).unlock {
+            Some(Unlocking::ByHand) => None,
+            Some(Unlocking::Quiet(d)) => Some(d),
+            None => self.unlock.outbound,
+        }
     }
 
     /// What a rule may do.

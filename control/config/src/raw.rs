@@ -167,6 +167,7 @@ pub(crate) struct Limit {
 pub(crate) struct Rule {
     pub(crate) action: Option<Ceiling>,
     pub(crate) deadline: Option<Text>,
+    pub(crate) unlock: Option<Text>,
     pub(crate) lock: Option<LockScope>,
 }
 
@@ -189,6 +190,8 @@ pub(crate) struct Breaker {
 pub(crate) struct Unlock {
     pub(crate) inbound_hold: Option<Text>,
     pub(crate) inbound_quiet: Option<Text>,
+    pub(crate) outbound: Option<Text>,
+    pub(crate) maintenance_grace: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

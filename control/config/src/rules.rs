@@ -82,6 +82,17 @@ pub struct RuleSettings {
     pub deadline: Option<Duration>,
     /// What a lock covers.
     pub lock: LockScope,
+    /// How its locks end, where the rule says so itself.
+    pub unlock: Option<Unlocking>,
+}
+
+/// How a lock against a server that offended ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlocking {
+    /// Somebody lifts it.
+    ByHand,
+    /// By itself, when the server has not offended for so long.
+    Quiet(Duration),
 }
 
 impl RuleSettings {
@@ -95,6 +106,6 @@ impl RuleSettings {
         };
         // A MAC says whose address has to be locked only where an inventory does.
         let action = if rule == Rule::Misconfiguration { Ceiling::Warn } else { Ceiling::Lock };
-        RuleSettings { action, deadline, lock: LockScope::Direction }
+        RuleSettings { action, deadline, lock: LockScope::Direction, unlock: None }
     }
 }

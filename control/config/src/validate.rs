@@ -11,7 +11,7 @@ use toml::Spanned;
 use crate::error::{ConfigErrors, Problem};
 use crate::limits::{Limits, Measure, Way, check};
 use crate::raw;
-use crate::rules::{Rule, RuleSettings};
+use crate::rules::{Rule, RuleSettings, Unlocking};
 use crate::scan::ScanLimits;
 use crate::values::Validator;
 use crate::{
@@ -99,6 +99,15 @@ impl Validator<'_> {
                     60 * SECOND,
                     SECOND..=30 * DAY,
                 ),
+                outbound: match self.unlocking("outbound", f.unlock.outbound) {
+                    Some(Unlocking::Quiet(d)) => Some(d),
+                    Some(Unlocking::ByHand) | None => None,
+                },
+                maintenance_grace: match f.unlock.maintenance_grace {
+                    Some(off) if off.get_ref() == "off" => None,
+                    None => None,
+                    some => Some(self.duration("maintenance_grace", some, SECOND, Duration::ZERO..=7 * DAY)),
+                },
             },
             evidence: Evidence {
                 locale: f.evidence.locale,
@@ -107,6 +116,16 @@ impl Validator<'_> {
                 rows_max: self.number("rows_max", f.evidence.rows_max, 1_000, 1..=8_192),
                 externals_max: self.number("externals_max", f.evidence.externals_max, 50, 1..=1_024),
             },
+        }
+    }
+
+    /// `"by-hand"`, or how long a server has to be quiet: longer than its incident stays open, so that an offence after the
+    /// unlock is a new incident.
+    fn unlocking(&mut self, key: &str, value: Option<raw::Text>) -> Option<Unlocking> {
+        match value {
+            None => None,
+            Some(hand) if hand.get_ref() == "by-hand" => Some(Unlocking::ByHand),
+            some => Some(Unlocking::Quiet(self.duration(key, some, 3600 * SECOND, 600 * SECOND..=30 * DAY))),
         }
     }
 
@@ -347,6 +366,14 @@ impl Validator<'_> {
                 }
             };
             let d = RuleSettings::default_for(rule);
+            if let (Rule::Limit(_, Way::In), Some(u)) = (rule, &r.unlock) {
+                let message = format!("{rule}: unlock is for rules about what a server does");
+                self.wrong(
+                    u.span(),
+                    message,
+                    "locks against an attack on a server follow [unlock] inbound_hold and inbound_quiet",
+                );
+            }
             rules.insert(
                 rule,
                 RuleSettings {
@@ -357,6 +384,7 @@ impl Validator<'_> {
                         some => Some(self.duration("deadline", some, SECOND, SECOND..=30 * DAY)),
                     },
                     lock: r.lock.unwrap_or(d.lock),
+                    unlock: self.unlocking("unlock", r.unlock),
                 },
             );
         }

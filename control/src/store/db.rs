@@ -271,6 +271,7 @@ fn json<T: serde::Serialize>(value: &T) -> Result<String, Failure> {
 fn apply(tx: &Transaction<'_>, op: &StoreOp, origin: &str) -> Result<(), Failure> {
     match op {
         StoreOp::PutLock(row) => put_lock(tx, row, origin)?,
+        StoreOp::SuspendLock { row, who, at } => suspend_lock(tx, row, who, *at)?,
         StoreOp::RemoveLock { id, who, at } => {
             let id = signed(*id);
             tx.prepare_cached(
@@ -330,7 +331,8 @@ fn put_lock(tx: &Transaction<'_>, row: &LockRow, origin: &str) -> Result<(), Fai
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM locks WHERE id = ?1)")?
         .query_row([id], |r| r.get(0))?;
     tx.prepare_cached(
-        "INSERT INTO locks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO UPDATE SET
+        "INSERT INTO locks (id, target, direction, reason, case_no, note, who, rule, incident, created, until, generation, origin)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO UPDATE SET
          target = excluded.target, direction = excluded.direction, reason = excluded.reason, case_no = excluded.case_no,
          note = excluded.note, who = excluded.who, rule = excluded.rule, incident = excluded.incident,
          created = excluded.created, until = excluded.until, generation = excluded.generation",
@@ -365,6 +367,28 @@ fn put_lock(tx: &Transaction<'_>, row: &LockRow, origin: &str) -> Result<(), Fai
     Ok(())
 }
 
+fn suspend_lock(tx: &Transaction<'_>, row: &LockRow, who: &str, at: Time) -> Result<(), Failure> {
+    let (id, s) = (signed(row.id), row.suspended.as_ref());
+    let changed = tx
+        .prepare_cached(
+            "UPDATE locks SET suspended_since = ?2, suspended_until = ?3, suspended_by = ?4, generation = ?5 WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            s.map(|s| s.since.unix_ms()),
+            s.map(|s| s.until.unix_ms()),
+            s.map(|s| &s.who),
+            signed(row.generation),
+        ])?;
+    if changed > 0 {
+        tx.prepare_cached(
+            "INSERT INTO lock_history (at, event, lock_id, who, row) VALUES (?1, 'changed', ?2, ?3, ?4)",
+        )?
+        .execute(params![at.unix_ms(), id, who, json(row)?])?;
+    }
+    Ok(())
+}
+
 /// `C-YYYY-NNNNNN` ends in the incident's number.
 pub(super) fn number_of(incident: &str) -> u64 {
     incident.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0)
@@ -372,7 +396,7 @@ pub(super) fn number_of(incident: &str) -> u64 {
 
 fn put_incident(tx: &Transaction<'_>, row: &IncidentRow) -> Result<(), Failure> {
     let number = signed(number_of(&row.id));
-    let body = json(&IncidentRow { actions: Vec::new(), ..row.clone() })?;
+    let body = json(&IncidentRow { actions: Vec::new(), timeline: Vec::new(), ..row.clone() })?;
     tx.prepare_cached(
         "INSERT INTO incidents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET
          kind = excluded.kind, address = excluded.address, opened = excluded.opened, closed = excluded.closed,
@@ -391,6 +415,19 @@ fn put_incident(tx: &Transaction<'_>, row: &IncidentRow) -> Result<(), Failure> 
         tx.prepare_cached("INSERT OR REPLACE INTO incident_actions VALUES (?1, ?2, ?3, ?4)")?.execute(
             params![row.id, i64::try_from(position).unwrap_or(i64::MAX), a.action.name(), a.at.unix_ms()],
         )?;
+    }
+    // A timeline only grows.
+    let known: i64 = tx
+        .prepare_cached("SELECT count(*) FROM incident_steps WHERE incident = ?1")?
+        .query_row([&row.id], |r| r.get(0))?;
+    for (position, e) in row.timeline.iter().enumerate().skip(usize::try_from(known).unwrap_or(0)) {
+        tx.prepare_cached("INSERT INTO incident_steps VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+            row.id,
+            i64::try_from(position).unwrap_or(i64::MAX),
+            e.at.unix_ms(),
+            e.step.name(),
+            e.detail
+        ])?;
     }
     // Numbers are never given twice, also when retention has forgotten the incident.
     tx.prepare_cached(

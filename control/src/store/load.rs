@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use api::{ActionTaken, BreakerRow, IncidentRow, LockRow, Target, Time};
+use api::{ActionTaken, BreakerRow, IncidentRow, LockRow, Suspension, Target, Time, TimelineEntry};
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
 use super::db::{Db, Fault};
@@ -96,8 +96,8 @@ fn read(c: &Connection) -> rusqlite::Result<Loaded> {
 fn locks(c: &Connection) -> rusqlite::Result<Vec<LockRow>> {
     let mut exceptions = c.prepare("SELECT prefix FROM lock_exceptions WHERE lock_id = ?1")?;
     let mut rows = c.prepare(
-        "SELECT id, target, direction, reason, case_no, note, who, rule, incident, created, until, generation
-         FROM locks ORDER BY id",
+        "SELECT id, target, direction, reason, case_no, note, who, rule, incident, created, until, generation,
+         suspended_since, suspended_until, suspended_by FROM locks ORDER BY id",
     )?;
     rows.query_map([], |r| {
         let id: i64 = r.get(0)?;
@@ -119,14 +119,29 @@ fn locks(c: &Connection) -> rusqlite::Result<Vec<LockRow>> {
             // Whether it can be enforced depends on the configuration, and is found anew.
             enforced: true,
             why_not: None,
+            suspended: suspension(r)?,
+            if_quiet: false,
         })
     })?
     .collect()
 }
 
+/// Columns 12 to 14 of a lock.
+fn suspension(r: &Row<'_>) -> rusqlite::Result<Option<Suspension>> {
+    let Some(until) = r.get::<_, Option<i64>>(13)? else { return Ok(None) };
+    let since = r.get::<_, Option<i64>>(12)?.unwrap_or(until);
+    Ok(Some(Suspension {
+        since: Time::from_unix_ms(since),
+        until: Time::from_unix_ms(until),
+        who: r.get::<_, Option<String>>(14)?.unwrap_or_default(),
+    }))
+}
+
 fn incidents(c: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
     let mut actions =
         c.prepare("SELECT action, at FROM incident_actions WHERE incident = ?1 ORDER BY position")?;
+    let mut steps =
+        c.prepare("SELECT at, step, detail FROM incident_steps WHERE incident = ?1 ORDER BY position")?;
     let mut rows = c.prepare(
         "SELECT body, id FROM incidents WHERE closed IS NULL
          UNION ALL SELECT * FROM (SELECT body, id FROM incidents WHERE closed IS NOT NULL ORDER BY opened DESC LIMIT ?1)",
@@ -135,6 +150,11 @@ fn incidents(c: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
         let mut row: IncidentRow = decoded(r, 0)?;
         row.actions = actions
             .query_map([&row.id], |a| Ok(ActionTaken { action: parsed(a, 0)?, at: time(a, 1)? }))?
+            .collect::<rusqlite::Result<_>>()?;
+        row.timeline = steps
+            .query_map([&row.id], |e| {
+                Ok(TimelineEntry { at: time(e, 0)?, step: parsed(e, 1)?, detail: e.get(2)? })
+            })?
             .collect::<rusqlite::Result<_>>()?;
         Ok(row)
     })?

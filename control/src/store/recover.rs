@@ -53,6 +53,8 @@ pub(super) fn rows(policy: &Policy, at: Time, last_id: u64) -> Vec<LockRow> {
                 generation: id,
                 enforced: true,
                 why_not: None,
+                suspended: None,
+                if_quiet: false,
             });
         }
     }

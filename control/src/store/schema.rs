@@ -1,7 +1,23 @@
 //! The store's tables. A change of them is a new entry of [`MIGRATIONS`], never an edit of an old one.
 
 /// Each entry leads from the version before to the next one; the number of entries is the version of this program.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX, V3_MAINTENANCE];
+
+/// Timed maintenance unlocks, and timelines of incidents.
+const V3_MAINTENANCE: &str = "
+ALTER TABLE locks ADD COLUMN suspended_since INTEGER;
+ALTER TABLE locks ADD COLUMN suspended_until INTEGER;
+ALTER TABLE locks ADD COLUMN suspended_by TEXT;
+
+CREATE TABLE incident_steps (
+    incident TEXT NOT NULL REFERENCES incidents (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    at       INTEGER NOT NULL,
+    step     TEXT NOT NULL,
+    detail   TEXT,
+    PRIMARY KEY (incident, position)
+) STRICT, WITHOUT ROWID;
+";
 
 const V1: &str = "
 -- Settings of the installation: hash_key, origin, last_incident, bypass.

@@ -170,6 +170,8 @@ pub(crate) fn lock(id: u64, on: &str) -> LockRow {
         generation: 7,
         enforced: true,
         why_not: None,
+        suspended: None,
+        if_quiet: false,
     }
 }
 
@@ -203,7 +205,11 @@ pub(crate) fn incident(id: &str, address: &str) -> IncidentRow {
         seconds: 62,
         dropped: 40_000_000,
         held_back: None,
+        would: None,
+        state: api::State::Locked,
+        timeline: Vec::new(),
         closed: None,
         files: vec!["summary.txt".to_owned()],
+        files_removed: None,
     }
 }
