@@ -77,22 +77,43 @@ fn wrong_file(e: &ConfigErrors) -> Failure {
 /// `cordon check`
 pub(crate) fn check(arguments: &Arguments, file: Option<&Path>) -> Outcome {
     let path = file.or(arguments.config.as_deref()).unwrap_or(Path::new(config::DEFAULT_PATH));
-    let found = Config::load(path).and_then(|c| c.validate_for_run().map(|()| c));
+    let found = Config::load(path)
+        .and_then(|c| c.validate_for_run().map(|()| c))
+        .and_then(|c| c.load_inventory().map(|i| (c, i)));
     match found {
-        Ok(c) if arguments.json => Outcome::done(
-            json!({"file": path, "ok": true, "wires": c.wires.len(), "networks": c.networks.len()}),
-        ),
-        Ok(c) => {
+        Ok((c, inventory)) if arguments.json => Outcome::done(json!({
+            "file": path,
+            "ok": true,
+            "wires": c.wires.len(),
+            "networks": c.networks.len(),
+            "inventory": inventory.map(|i| json!({
+                "file": i.source(),
+                "servers": i.servers().len(),
+                "complete": i.is_complete,
+                "notices": i.notices(),
+            })),
+        })),
+        Ok((c, inventory)) => {
             let ipv4: u64 = c.networks.iter().map(|n| size(&n.prefix)).sum();
-            Outcome::done(format!(
-                "{} is good: {}, {} with {} IPv4 addresses, {} of limits.\n\
-                 `cordon reload` puts it in force; [dataplane], [tables] and [[wire]] need a restart of cordon-dataplane.\n",
+            let mut text = format!(
+                "{} is good: {}, {} with {} IPv4 addresses, {} of limits.\n",
                 path.display(),
                 plural(c.wires.len(), "wire"),
                 plural(c.networks.len(), "network"),
                 count(ipv4),
                 plural(c.groups.len() + 1, "group"),
-            ))
+            );
+            if let Some(i) = inventory {
+                let scope =
+                    if i.is_complete { "every server and address is listed" } else { "others may exist" };
+                text +=
+                    &format!("{} is good: {}; {scope}.\n", i.source(), plural(i.servers().len(), "server"));
+                for notice in i.notices() {
+                    text += &format!("  Note: {notice}.\n");
+                }
+            }
+            text += "`cordon reload` puts it in force; [dataplane], [tables] and [[wire]] need a restart of cordon-dataplane.\n";
+            Outcome::done(text)
         }
         Err(e) if arguments.json => {
             let problems: Vec<_> = e
@@ -102,12 +123,17 @@ pub(crate) fn check(arguments: &Arguments, file: Option<&Path>) -> Outcome {
                     json!({"line": line, "column": column, "message": p.message, "advice": p.advice})
                 })
                 .collect();
-            Outcome { code: 1, ..Outcome::done(json!({"file": path, "ok": false, "problems": problems})) }
+            Outcome {
+                code: 1,
+                ..Outcome::done(
+                    json!({"file": e.source(), "ok": false, "count": e.count(), "problems": problems}),
+                )
+            }
         }
         Err(e) => Outcome {
             code: 1,
             text: String::new(),
-            note: Some(format!("{e}\n{}", plural(e.problems().len(), "mistake"))),
+            note: Some(format!("{e}\n{}", plural(e.count(), "mistake"))),
         },
     }
 }

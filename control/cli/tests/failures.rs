@@ -172,7 +172,29 @@ fn check_says_where_and_what() {
         (&false.into(), &2.into(), &8.into())
     );
 
+    // The inventory that a good configuration names.
+    let inventory = dir.path().join("servers.csv");
+    let example = include_str!("../../../cordon.example.toml");
+    let key = "# file = \"/etc/cordon/inventory.toml\"";
+    let named = example.replace(key, &format!("file = \"{}\"", inventory.display()));
+    assert_ne!(named, example);
+    std::fs::write(&file, &named).unwrap();
+    check(&[path]).is(1, &[], &["servers.csv: cannot be read", "[inventory] file"]);
+    std::fs::write(&inventory, "id,addresses\n1,192.0.2.10\n2,192.0.2.10\n3,x\n").unwrap();
+    check(&[path]).is(
+        1,
+        &[],
+        &["servers.csv:3:3: ", "another server on line 2", "servers.csv:4:3: ", "2 mistakes"],
+    );
+    let v: serde_json::Value = serde_json::from_str(&check(&[path, "--json"]).is(1, &[], &[]).out).unwrap();
+    assert_eq!((&v["file"], &v["count"]), (&inventory.to_str().into(), &2.into()));
+    std::fs::write(&inventory, "complete,true\nid,addresses\n1,192.0.2.10\n2,203.0.113.1\n").unwrap();
+    let words = ["servers.csv is good: 2 servers; every server", "Note: 1 of its", "203.0.113.1 on line 4"];
+    check(&[path]).is(0, &words, &[]);
+    check(&[path, "--json"]).is(0, &["\"servers\":2", "\"complete\":true"], &[]);
+
     // A file that was named has to be good for the other commands too.
+    std::fs::write(&file, "[tables]\nhosts = 300\n").unwrap();
     let ran = Ran::from(command(&["status", "--config", path]).output().unwrap());
     ran.is(2, &[], &["cordon.toml:2:9: ", "--socket"]);
 

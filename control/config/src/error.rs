@@ -25,27 +25,43 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong with a configuration.
+/// Problems that are told; a file in which everything is wrong has more than anybody reads.
+const TOLD_MAX: usize = 100;
+
+/// Everything that is wrong with a configuration or an inventory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     source: String,
     /// (line, column, text of the line), from 1, for each problem that has a place.
     places: Vec<Option<(usize, usize, String)>>,
     problems: Vec<Problem>,
+    count: usize,
 }
 
 impl ConfigErrors {
     pub(crate) fn new(source: &str, text: &str, mut problems: Vec<Problem>) -> ConfigErrors {
         problems.sort_by_key(|p| p.span.as_ref().map(|s| s.start));
-        let places = problems.iter().map(|p| p.span.as_ref().map(|s| place(text, s.start))).collect();
-        ConfigErrors { source: source.to_owned(), places, problems }
+        let count = problems.len();
+        problems.truncate(TOLD_MAX);
+        // In order of place, so that the lines before are counted once only.
+        let (mut at, mut line) = (0, 1);
+        let mut places = Vec::with_capacity(problems.len());
+        for p in &problems {
+            places.push(p.span.as_ref().map(|s| {
+                let start = boundary(text, s.start);
+                line += newlines(text.get(at..start).unwrap_or(""));
+                at = start;
+                let (column, excerpt) = in_line(text, start);
+                (line, column, excerpt)
+            }));
+        }
+        ConfigErrors { source: source.to_owned(), places, problems, count }
     }
 
-    pub(crate) fn unreadable(path: &Path, e: &std::io::Error) -> ConfigErrors {
+    /// `absent` is what to do when there is no such file.
+    pub(crate) fn unreadable(path: &Path, e: &std::io::Error, absent: &str) -> ConfigErrors {
         let advice = match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                "copy cordon.example.toml there, or name another file with --config"
-            }
+            std::io::ErrorKind::NotFound => absent,
             std::io::ErrorKind::PermissionDenied => "run as root, or make the file readable",
             _ => "see the cause",
         };
@@ -56,7 +72,17 @@ impl ConfigErrors {
         )
     }
 
-    /// The problems.
+    /// The file that they are in.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// How many problems there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The problems, the first hundred of them.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -70,18 +96,25 @@ impl ConfigErrors {
 
 /// The line of a place, from 1.
 pub(crate) fn line_of(text: &str, at: usize) -> usize {
-    place(text, at).0
+    newlines(text.get(..boundary(text, at)).unwrap_or("")) + 1
 }
 
-fn place(text: &str, at: usize) -> (usize, usize, String) {
-    let at = (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+fn newlines(text: &str) -> usize {
+    text.bytes().filter(|b| *b == b'\n').count()
+}
+
+fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+}
+
+/// The column of a place, and its line's text.
+fn in_line(text: &str, at: usize) -> (usize, String) {
     let before = text.get(..at).unwrap_or("");
-    let line = before.matches('\n').count() + 1;
     let start = before.rfind('\n').map_or(0, |i| i + 1);
     let column = before.get(start..).map_or(0, |s| s.chars().count()) + 1;
     // A tab or an escape code would put the caret elsewhere.
     let excerpt = text.get(start..).unwrap_or("").lines().next().unwrap_or("");
-    (line, column, excerpt.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+    (column, excerpt.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
 impl fmt::Display for ConfigErrors {
@@ -99,6 +132,9 @@ impl fmt::Display for ConfigErrors {
                 None => writeln!(f, "{}: {}", self.source, p.message)?,
             }
             write!(f, "      = {}", p.advice)?;
+        }
+        if self.count > self.problems.len() {
+            write!(f, "\n{}: and {} more like these", self.source, self.count - self.problems.len())?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod inventory;
 mod limits;
 mod raw;
 mod rules;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigErrors, Problem};
+pub use inventory::{Format, Inventory, Server, Site};
 pub use ipnet::IpNet;
 pub use limits::{Limit, Limits, Measure, Way};
 pub use rules::{Ceiling, LockScope, Rule, RuleSettings, Unlocking};
@@ -62,6 +64,8 @@ pub struct Config {
     pub unlock: Unlock,
     /// Logs and their keeping.
     pub evidence: Evidence,
+    /// The file that says which server has which addresses.
+    pub inventory: Option<PathBuf>,
 }
 
 /// `[run]`
@@ -284,7 +288,10 @@ pub const BYPASS_FILE: &str = "bypass";
 impl Config {
     /// Reads and validates a file. Errors name the file, lines and columns.
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-        let text = std::fs::read_to_string(path).map_err(|e| ConfigErrors::unreadable(path, &e))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let absent = "copy cordon.example.toml there, or name another file with --config";
+            ConfigErrors::unreadable(path, &e, absent)
+        })?;
         Config::parse(&text, &path.display().to_string())
     }
 
@@ -314,6 +321,20 @@ impl Config {
             ));
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigErrors::new(&self.source, &self.text, problems)) }
+    }
+
+    /// What an inventory has to fit.
+    pub fn site(&self) -> Site<'_> {
+        Site {
+            groups: Some(&self.groups),
+            networks: &self.networks,
+            ipv6_host_length: self.tables.ipv6_host_length,
+        }
+    }
+
+    /// The inventory, if the configuration names one. Errors name its file, lines and columns.
+    pub fn load_inventory(&self) -> Result<Option<Inventory>, ConfigErrors> {
+        self.inventory.as_deref().map(|path| Inventory::load(path, self.site())).transpose()
     }
 
     /// The limits that apply to a group.

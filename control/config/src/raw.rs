@@ -31,6 +31,13 @@ pub(crate) struct File {
     pub(crate) breaker: Breaker,
     pub(crate) unlock: Unlock,
     pub(crate) evidence: Evidence,
+    pub(crate) inventory: Inventory,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Inventory {
+    pub(crate) file: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

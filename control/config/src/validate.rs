@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::Spanned;
 
 use crate::error::{ConfigErrors, Problem};
+use crate::inventory::Format;
 use crate::limits::{Limits, Measure, Way, check};
 use crate::raw;
 use crate::rules::{Rule, RuleSettings, Unlocking};
@@ -116,6 +118,7 @@ impl Validator<'_> {
                 rows_max: self.number("rows_max", f.evidence.rows_max, 1_000, 1..=8_192),
                 externals_max: self.number("externals_max", f.evidence.externals_max, 50, 1..=1_024),
             },
+            inventory: self.inventory(f.inventory),
         }
     }
 
@@ -127,6 +130,16 @@ impl Validator<'_> {
             Some(hand) if hand.get_ref() == "by-hand" => Some(Unlocking::ByHand),
             some => Some(Unlocking::Quiet(self.duration(key, some, 3600 * SECOND, 600 * SECOND..=30 * DAY))),
         }
+    }
+
+    fn inventory(&mut self, raw: raw::Inventory) -> Option<PathBuf> {
+        let span = raw.file.as_ref()?.span();
+        let path = self.path("file", raw.file, "");
+        if Format::of(&path).is_none() {
+            let message = format!("file = \"{}\" ends neither in .toml nor in .csv", path.display());
+            self.wrong(span, message, "the ending says how the inventory is written: rename the file");
+        }
+        Some(path)
     }
 
     fn prefixes(&mut self, raw: raw::Prefixes) -> Vec<IpNet> {

@@ -101,15 +101,12 @@ impl Validator<'_> {
         if let Ok(a) = text.parse::<IpAddr>() {
             return Some(Device::Address(a));
         }
-        let mut mac = [0; 6];
-        let mut parts = text.split([':', '-']);
-        let mut byte = || parts.next().filter(|p| p.len() == 2).and_then(|p| u8::from_str_radix(p, 16).ok());
-        let good = mac.iter_mut().all(|b| byte().map(|v| *b = v).is_some()) && parts.next().is_none();
-        if !good {
+        let parsed = mac(text);
+        if parsed.is_none() {
             let advice = "write a MAC address like \"02:00:5e:10:00:01\", or an IP address";
             self.wrong(value.span(), format!("`{text}` names no device"), advice);
         }
-        good.then_some(Device::Mac(mac))
+        parsed.map(Device::Mac)
     }
 
     /// A directory or socket, the same for every program whatever its working directory.
@@ -123,4 +120,20 @@ impl Validator<'_> {
         }
         value.into_inner()
     }
+}
+
+/// A MAC address as people write it: `02:00:5e:10:00:01`, with hyphens, or as switches do, `0200.5e10.0001`.
+pub(crate) fn mac(text: &str) -> Option<[u8; 6]> {
+    let width = if text.contains('.') { 4 } else { 2 };
+    let separators: &[char] = if width == 4 { &['.'] } else { &[':', '-'] };
+    let mut digits = String::with_capacity(12);
+    for part in text.split(separators) {
+        if part.len() != width || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        digits += part;
+    }
+    let number = if digits.len() == 12 { u64::from_str_radix(&digits, 16).ok()? } else { return None };
+    let [_, _, mac @ ..] = number.to_be_bytes();
+    Some(mac)
 }
