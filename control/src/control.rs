@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use api::{Target, Time};
-use config::{Config, Rule};
+use config::{Config, Inventory, Rule};
 use region::policy::RequestV6;
 use region::{Addr, Facts, HostFlags, HostId, Policy};
 
@@ -80,6 +80,7 @@ pub struct Stats {
 pub struct Control {
     pub(crate) usage: Use,
     pub(crate) config: Config,
+    pub(crate) inventory: Option<Arc<Inventory>>,
     pub(crate) networks: Networks,
     pub(crate) retired: Vec<Retired>,
     pub(crate) policy: Arc<Policy>,
@@ -190,6 +191,7 @@ impl Control {
             next_batch: 0,
             retained_ns: now.mono_ns,
             config,
+            inventory: loaded.inventory,
             policy,
         };
         control.policy.set_bypass(control.bypass);

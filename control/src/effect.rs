@@ -1,6 +1,9 @@
 //! What the deciding core asks of the world. It does nothing itself: no clock, no file, no socket.
 
+use std::sync::Arc;
+
 use api::{Event, IncidentRow, LockRow, Response, Target, Time};
+use config::Inventory;
 use letters::Letter;
 
 /// Time as the core sees it.
@@ -86,6 +89,8 @@ pub enum StoreOp {
         /// Its content.
         bytes: Vec<u8>,
     },
+    /// An inventory that is in force, kept as the last good one.
+    KeepInventory(Arc<Inventory>),
     /// Somebody outside is to be told. A row of the same id is there already: nothing is told twice.
     Tell(Box<Tell>),
     /// What was not delivered yet of a thread, of one kind of event, is withdrawn.
@@ -217,7 +222,8 @@ pub enum Effect {
     Reply(ClientId, Response),
     /// Ask the store about the outbox, for a client.
     AskOutbox(ClientId, OutboxAsk),
-    /// Read the configuration again, then call [`crate::control::Control::reload`].
+    /// Read configuration and inventory again, then call [`crate::control::Control::reload`] and
+    /// [`crate::control::Control::set_inventory`].
     ReadConfig(ClientId),
 }
 
@@ -244,4 +250,6 @@ pub struct Loaded {
     pub bypass: bool,
     /// What went wrong with the store, loudly.
     pub damage: Option<String>,
+    /// The inventory, which has a file of its own.
+    pub inventory: Option<Arc<Inventory>>,
 }

@@ -13,6 +13,7 @@ pub mod dump;
 pub mod effect;
 pub mod evidence;
 pub mod incident;
+mod inventory;
 mod judge;
 mod link;
 pub mod locklist;

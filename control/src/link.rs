@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::{Action, Time};
-use config::{Ceiling, Config, Device, Inside, Rule};
+use config::{Ceiling, Config, Device, Inside, Inventory, Rule};
 use ipnet::IpNet;
 
 use crate::control::{Control, Use};
@@ -63,14 +63,14 @@ impl Segment {
         self.bridges = config.link.bridges.iter().map(|m| Mac(*m)).collect();
     }
 
-    fn judge(&mut self, now_ns: u64) -> Vec<Finding> {
+    fn judge(&mut self, now_ns: u64, inventory: Option<&Inventory>) -> Vec<Finding> {
         let env = Env {
             internal: &self.internal,
             gateways: &self.gateways,
             dhcp_servers: &self.dhcp_servers,
             routers: &self.routers,
             bridges: &self.bridges,
-            inventory: None,
+            inventory,
             limits: Limits::default(),
         };
         self.watcher.judge(now_ns, &env)
@@ -110,7 +110,7 @@ impl Control {
         if idle && !seen {
             return;
         }
-        for f in segment.judge(now_ns) {
+        for f in segment.judge(now_ns, self.inventory.as_deref()) {
             self.judge_link(&f);
         }
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use capture::Capture;
 use clap::{Args, ValueEnum};
-use config::{Antispoof, Config, DEFAULT_GROUP, HOSTS_MAX, Network};
+use config::{Antispoof, Config, DEFAULT_GROUP, HOSTS_MAX, Inventory, Network, Site};
 use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::IpNet;
 use pipeline::parse::parse;
@@ -51,6 +51,9 @@ pub struct Options {
     /// What the inside of the wire shows: the servers' own segment, or a router.
     #[arg(long, value_enum, default_value_t = WireKind::L2)]
     wire: WireKind,
+    /// Which server has which addresses; replaces that of the configuration. TOML or CSV.
+    #[arg(long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
     /// Private and shared address space counts as ordinary destinations: captures from laboratories.
     #[arg(long)]
     lab: bool,
@@ -82,11 +85,12 @@ fn limit(s: &str) -> Result<(String, u64), String> {
 /// Runs a replay. The error is for the operator.
 pub fn run(options: &Options) -> Result<(), String> {
     let config = configuration(options)?;
+    let inventory = inventory(options, &config)?;
     let mut capture = Capture::open(&options.file).map_err(|e| e.to_string())?;
     let size = std::fs::metadata(&options.file).map_or(0, |m| m.len());
     output::prepare(&options.out)?;
     let bar = progress(size);
-    let mut replay = Replay::new(config, options.lab, options.wire == WireKind::L2)?;
+    let mut replay = Replay::new(config, inventory, options.lab, options.wire == WireKind::L2)?;
     let mut read: u64 = 0;
     while let Some(p) = capture.next_packet().map_err(|e| e.to_string())? {
         replay.packet(p.time_ns, p.bytes, p.wire_len, &options.out)?;
@@ -143,6 +147,15 @@ fn configuration(options: &Options) -> Result<Config, String> {
         }
     }
     Ok(config)
+}
+
+/// The inventory that the command line or the configuration names. A capture shows a part of the network: neither its
+/// prefixes nor, without a configuration, the groups have to be known.
+fn inventory(options: &Options, config: &Config) -> Result<Option<Arc<Inventory>>, String> {
+    let Some(path) = options.inventory.as_ref().or(config.inventory.as_ref()) else { return Ok(None) };
+    let groups = options.config.is_some().then_some(&config.groups);
+    let site = Site { groups, networks: &[], ..config.site() };
+    Inventory::load(path, site).map(|i| Some(Arc::new(i))).map_err(|e| e.to_string())
 }
 
 /// Prefixes that lie in no other one, in order.
@@ -217,12 +230,17 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    fn new(config: Config, lab: bool, segment: bool) -> Result<Replay, String> {
+    fn new(
+        config: Config,
+        inventory: Option<Arc<Inventory>>,
+        lab: bool,
+        segment: bool,
+    ) -> Result<Replay, String> {
         let capacities = capacities(&config)?;
         let length = config.tables.ipv6_host_length;
         let facts = Arc::new(Facts::anonymous(capacities).map_err(|e| e.to_string())?);
         let policy = Arc::new(Policy::anonymous(capacities, length, HASH_KEY).map_err(|e| e.to_string())?);
-        let loaded = Loaded { hash_key: HASH_KEY, ..Loaded::default() };
+        let loaded = Loaded { hash_key: HASH_KEY, inventory, ..Loaded::default() };
         let mut control = Control::new(Use::Replay, config, Arc::clone(&policy), loaded, Now::default())?;
         control.set_lab(lab);
         let path = Pipeline::new(0, Mode::Mirror, &facts);

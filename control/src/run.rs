@@ -4,6 +4,7 @@
 mod affinity;
 mod attach;
 mod demo;
+mod reload;
 mod startup;
 
 use std::collections::BTreeMap;
@@ -12,8 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use api::{ErrorCode, Failure, Payload, Response};
-use config::Config;
+use api::Response;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
@@ -32,6 +32,7 @@ use crate::store::Store;
 use crate::supervise::Supervisor;
 use affinity::Affinity;
 use demo::Demo;
+use reload::Reloads;
 
 /// Time between two ticks.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -109,6 +110,7 @@ struct Shell {
     signals: SignalFd,
     ticks_missed: u64,
     started: f64,
+    reloads: Reloads,
     /// The last thing said about attaching to facts.
     attach_trouble: Option<String>,
 }
@@ -135,6 +137,7 @@ impl Shell {
                 return;
             }
             self.take_stored();
+            self.take_reloads();
             self.take_requests();
             let at = Instant::now();
             if at >= next {
@@ -184,10 +187,8 @@ impl Shell {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             match Signal::try_from(number) {
-                Ok(Signal::SIGHUP) => {
-                    // Said in the log, whatever becomes of it.
-                    let _ = self.reload();
-                }
+                // What becomes of it is said in the log.
+                Ok(Signal::SIGHUP) => self.begin_reload(None),
                 Ok(s) => {
                     log::info(&format!("{s}: stopping; locks stay in force"));
                     return true;
@@ -196,33 +197,6 @@ impl Shell {
             }
         }
         false
-    }
-
-    /// Reads the configuration again and puts it in force, or leaves all as it was.
-    fn reload(&mut self) -> Result<String, String> {
-        let path = &self.options.config;
-        let read =
-            Config::load(path).and_then(|c| c.validate_for_run().map(|()| c)).map_err(|e| e.to_string());
-        let restart =
-            read.as_ref().map(|new| startup::needs_restart(self.control.config(), new)).unwrap_or_default();
-        let done = read.and_then(|new| self.control.reload(new, now()));
-        match done {
-            Ok(()) => {
-                self.control.content("configuration");
-                let mut text = format!("{} is in force", path.display());
-                if !restart.is_empty() {
-                    text += &format!("; a restart of cordond is needed for {}", restart.join(", "));
-                }
-                log::info(&text);
-                Ok(text)
-            }
-            Err(e) => {
-                let text = format!("{} was not taken: {e}", path.display());
-                log::error(&text);
-                self.control.complain("configuration", &text, "correct the file, then: cordon reload");
-                Err(text)
-            }
-        }
     }
 
     /// Does what the core asks for.
@@ -240,17 +214,7 @@ impl Shell {
                     }
                     Effect::Reply(client, response) => self.reply(client, response),
                     Effect::AskOutbox(client, ask) => self.store.ask(client, ask),
-                    Effect::ReadConfig(client) => {
-                        let response = match self.reload() {
-                            Ok(text) => Response::Ok(Payload::Done(text)),
-                            Err(e) => Response::Error(Failure::new(
-                                ErrorCode::Refused,
-                                e,
-                                "what was in force stays in force; correct the file and reload again",
-                            )),
-                        };
-                        self.reply(client, response);
-                    }
+                    Effect::ReadConfig(client) => self.begin_reload(Some(client)),
                 }
             }
         }

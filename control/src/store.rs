@@ -6,6 +6,7 @@
 
 mod db;
 mod evidence;
+mod kept;
 mod load;
 mod outbox;
 mod post;
@@ -30,6 +31,7 @@ use crate::log;
 use db::{Db, Fault, Mode};
 
 pub use db::FILE;
+pub use kept::last_good;
 pub use outbox::{Claim, Fill, Outcome, Pace, Parcel, Part};
 pub use post::{Bell, Post};
 

@@ -12,9 +12,7 @@ use std::path::{Path, PathBuf};
 
 use capture::Capture;
 use cordond::netconfig::frame::{Frame, What};
-use cordond::netconfig::{
-    Assignment, Case, Env, Finding, Gateway, GuardTable, Inventory, Level, Mac, Side, Watcher, guard,
-};
+use cordond::netconfig::{Case, Env, Finding, Gateway, GuardTable, Level, Mac, Side, Watcher, guard};
 
 const TICK_NS: u64 = 100_000_000;
 /// After the last packet of a capture, and in gaps, the clock runs on for this long.
@@ -228,14 +226,10 @@ fn captures_with_an_inventory_lock_the_one_who_did_it_and_nobody_else() {
     let Some(rows) = manifest() else { return };
     let Some(row) = rows.iter().find(|r| r.file == "l2-arp-mitm-a.pcapng") else { return };
     let devices = [("10.2.1.51", "00:50:79:66:68:03"), ("10.2.1.104", "00:0c:29:d8:10:be")];
-    let inventory = devices.map(|(address, mac)| Assignment {
-        prefix: address.parse::<IpAddr>().unwrap().into(),
-        server: address.to_owned(),
-        macs: vec![mac.parse().unwrap()],
-        group: None,
-        customer: None,
-    });
-    let inventory = Inventory::new(inventory.to_vec(), false);
+    let rows = devices.map(|(address, mac)| format!("{address},{address},{mac}\n")).concat();
+    let site = config::Site { groups: None, networks: &[], ipv6_host_length: 64 };
+    let inventory =
+        config::Inventory::parse_csv(&format!("id,addresses,macs\n{rows}"), "test", site).unwrap();
     let gateways = ["10.2.1.254"]
         .map(|a| Gateway { address: a.parse().unwrap(), mac: Some("ca:01:18:82:00:1c".parse().unwrap()) });
     let env = Env { inventory: Some(&inventory), gateways: &gateways, ..Env::default() };

@@ -68,10 +68,18 @@ impl Format {
             _ => None,
         }
     }
+
+    /// The ending of a file's name.
+    pub const fn ending(self) -> &'static str {
+        match self {
+            Format::Toml => "toml",
+            Format::Csv => "csv",
+        }
+    }
 }
 
 /// Addresses that one assignment covers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Covered {
     /// IPv4 as in ::ffff:0:0/96.
     first: u128,
@@ -80,7 +88,7 @@ struct Covered {
 }
 
 /// A validated inventory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
     source: String,
     text: Arc<str>,

@@ -203,7 +203,7 @@ impl Servers {
             .filter(|c| {
                 !c.relayed
                     && !speaks(c, c.client)
-                    && env.inventory.is_none_or(|i| i.server(c.client).is_none())
+                    && env.inventory.is_none_or(|i| i.of_mac(c.client.0).is_none())
             })
             .collect();
         self.pending = self.clients.iter().any(|c| now_ns.saturating_sub(c.at_ns) < SETTLED_NS);

@@ -1,11 +1,10 @@
 //! What the operator has told us: internal prefixes, gateways, who may run DHCP, who may route, and, if there is one, the
 //! inventory.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
+use config::{Inventory, Server};
 use ipnet::IpNet;
-use region::Addr;
 
 use super::Mac;
 
@@ -27,89 +26,14 @@ pub enum Allowed {
     Address(IpAddr),
 }
 
-/// Whom an address or a prefix belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
-    /// The address, or the prefix.
-    pub prefix: IpNet,
-    /// The server.
-    pub server: String,
-    /// Its hardware addresses; none when they are not known.
-    pub macs: Vec<Mac>,
-    /// Its group.
-    pub group: Option<String>,
-    /// Its customer: addresses may move between servers of one customer.
-    pub customer: Option<String>,
-}
-
-/// The inventory: who has which address and which MAC.
-#[derive(Clone, Debug, Default)]
-pub struct Inventory {
-    assignments: Vec<Assignment>,
-    /// By network, for each prefix length that occurs; the longest first.
-    by_prefix: Vec<(u8, HashMap<u128, usize>)>,
-    by_mac: HashMap<Mac, usize>,
-    /// Every server and every address is listed: what is not is unknown or unassigned.
-    pub is_complete: bool,
-}
-
-/// IPv4 as in ::ffff:0:0/96.
-fn number(a: IpAddr) -> u128 {
-    Addr::from(a).as_u128()
-}
-
-fn mask(length: u8) -> u128 {
-    u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
-}
-
-impl Inventory {
-    /// An inventory; of two assignments of one prefix the later counts.
-    pub fn new(assignments: Vec<Assignment>, is_complete: bool) -> Inventory {
-        let mut inventory = Inventory { is_complete, ..Inventory::default() };
-        for (i, a) in assignments.iter().enumerate() {
-            let length = match a.prefix {
-                IpNet::V4(p) => p.prefix_len() + 96,
-                IpNet::V6(p) => p.prefix_len(),
-            };
-            let at = match inventory.by_prefix.iter().position(|(l, _)| *l == length) {
-                Some(at) => at,
-                None => {
-                    inventory.by_prefix.push((length, HashMap::new()));
-                    inventory.by_prefix.len() - 1
-                }
-            };
-            inventory.by_prefix[at].1.insert(number(a.prefix.network()), i);
-            for m in &a.macs {
-                inventory.by_mac.entry(*m).or_insert(i);
-            }
-        }
-        inventory.by_prefix.sort_by_key(|(l, _)| std::cmp::Reverse(*l));
-        inventory.assignments = assignments;
-        inventory
+/// Whether `mac` may use an address of `owner`: it is one of its own, of the same server, of the same customer, or the
+/// inventory does not say which MAC that server has.
+pub(super) fn may_use(inventory: &Inventory, mac: Mac, owner: &Server) -> bool {
+    if owner.macs.is_empty() || owner.macs.contains(&mac.0) {
+        return true;
     }
-
-    /// Whom an address belongs to: the longest prefix counts.
-    pub fn owner(&self, a: IpAddr) -> Option<&Assignment> {
-        let n = number(a);
-        let i = self.by_prefix.iter().find_map(|(l, nets)| nets.get(&(n & mask(*l))))?;
-        self.assignments.get(*i)
-    }
-
-    /// Whose hardware address it is.
-    pub fn server(&self, mac: Mac) -> Option<&Assignment> {
-        self.assignments.get(*self.by_mac.get(&mac)?)
-    }
-
-    /// Whether `mac` may use an address of `owner`: it is one of its own, of the same server, of the same customer, or
-    /// the inventory does not say which MAC that server has.
-    pub fn may_use(&self, mac: Mac, owner: &Assignment) -> bool {
-        if owner.macs.is_empty() || owner.macs.contains(&mac) {
-            return true;
-        }
-        self.server(mac).is_some_and(|s| {
-            s.server == owner.server || (s.customer.is_some() && s.customer == owner.customer)
-        })
-    }
+    let same_customer = |s: &Server| s.customer.is_some() && s.customer == owner.customer;
+    inventory.of_mac(mac.0).is_some_and(|s| s.id == owner.id || same_customer(s))
 }
 
 /// What is known from outside the traffic.
@@ -202,53 +126,25 @@ impl Default for Limits {
 mod tests {
     use super::*;
 
-    fn assignment(prefix: &str, server: &str, mac: u8, customer: Option<&str>) -> Assignment {
-        Assignment {
-            prefix: prefix.parse().expect("a prefix"),
-            server: server.to_owned(),
-            macs: vec![Mac([2, 0, 0, 0, 0, mac])],
-            group: None,
-            customer: customer.map(str::to_owned),
-        }
-    }
-
-    #[test]
-    fn the_longest_prefix_names_the_owner() {
-        let i = Inventory::new(
-            vec![
-                assignment("10.0.0.0/24", "rack", 1, None),
-                assignment("10.0.0.7/32", "seven", 7, None),
-                assignment("fd00:7::/64", "seven", 7, None),
-                assignment("::/0", "everything", 9, None),
-            ],
-            true,
-        );
-        let owner = |a: &str| i.owner(a.parse().expect("an address")).map(|a| a.server.as_str());
-        assert_eq!(owner("10.0.0.7"), Some("seven"));
-        assert_eq!(owner("10.0.0.8"), Some("rack"));
-        assert_eq!(owner("fd00:7::1"), Some("seven"));
-        assert_eq!(owner("fd00:8::1"), Some("everything"));
-        assert_eq!(i.server(Mac([2, 0, 0, 0, 0, 7])).map(|a| a.server.as_str()), Some("seven"));
-    }
-
     #[test]
     fn addresses_move_within_a_server_and_a_customer_only() {
-        let i = Inventory::new(
-            vec![
-                assignment("10.0.0.1/32", "a", 1, Some("c1")),
-                assignment("10.0.0.2/32", "b", 2, Some("c1")),
-                assignment("10.0.0.3/32", "c", 3, None),
-                assignment("10.0.0.4/32", "d", 4, None),
-            ],
-            false,
-        );
+        let text = "id,addresses,macs,customer\n\
+                    a,10.0.0.1,02:00:00:00:00:01 02:00:00:00:00:11,c1\n\
+                    b,10.0.0.2,02:00:00:00:00:02,c1\n\
+                    c,10.0.0.3,02:00:00:00:00:03,\n\
+                    d,10.0.0.4,02:00:00:00:00:04,\n\
+                    e,10.0.0.5,,\n";
+        let site = config::Site { groups: None, networks: &[], ipv6_host_length: 64 };
+        let i = Inventory::parse_csv(text, "test", site).unwrap_or_else(|e| panic!("{e}"));
         let may = |mac: u8, a: &str| {
-            let owner = i.owner(a.parse().expect("an address")).expect("listed");
-            i.may_use(Mac([2, 0, 0, 0, 0, mac]), owner)
+            let owner = i.of_address(a.parse().expect("an address")).expect("listed");
+            may_use(&i, Mac([2, 0, 0, 0, 0, mac]), owner)
         };
-        assert!(may(1, "10.0.0.1") && may(2, "10.0.0.1"));
+        assert!(may(1, "10.0.0.1") && may(0x11, "10.0.0.1") && may(2, "10.0.0.1"));
         assert!(!may(3, "10.0.0.1") && !may(9, "10.0.0.1"));
         // Two servers without a customer have none in common.
         assert!(!may(4, "10.0.0.3"));
+        // Whose hardware address is not known.
+        assert!(may(9, "10.0.0.5"));
     }
 }

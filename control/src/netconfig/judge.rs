@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::claims::{Claim, ClaimKey, spoof};
+use super::env::{lists, may_use};
 use super::frame::Segment;
 use super::offences::{Note, Offence, OffenceKey, Offences, Reason};
 use super::stations::{Station, StationKey};
@@ -64,8 +65,8 @@ fn is_cleared(key: &OffenceKey, o: &Offence, env: &Env) -> bool {
     let is_claim = matches!(key.case, Case::ArpSpoof | Case::NdSpoof);
     let may = |a: IpAddr| {
         let i = env.inventory?;
-        i.owner(a).map(|owner| {
-            owner.macs.contains(&key.mac) || i.server(key.mac).is_some() && i.may_use(key.mac, owner)
+        i.of_address(a).map(|owner| {
+            owner.macs.contains(&key.mac.0) || i.of_mac(key.mac.0).is_some() && may_use(i, key.mac, owner)
         })
     };
     let all = || o.addresses().is_some_and(|mut all| all.all(|a| may(a) == Some(true)));
@@ -101,12 +102,12 @@ fn finding(
         || o.has(Reason::ManyRoots)
         || o.has(Reason::ManyRouters)
         || key.mac.is_group();
-    let server = env.inventory.and_then(|i| i.server(key.mac)).filter(|_| !is_forged);
+    let server = env.inventory.and_then(|i| i.of_mac(key.mac.0)).filter(|_| !is_forged);
     let goes_on = o.certain >= env.limits.lock_frames
         && o.certain_last_ns.saturating_sub(o.certain_first_ns) >= env.limits.lock_after_ns;
     let is_trusted = env.is_gateway_mac(key.mac);
-    let address = match server {
-        Some(s) => Some(s.prefix.addr()),
+    let address = match server.and_then(|s| s.addresses.first()) {
+        Some(first) => Some(first.addr()),
         None => station.and_then(|s| s.home[0].or(s.home[1]).or(s.source)),
     };
     let mut text = o.text(key);
@@ -120,7 +121,7 @@ fn finding(
         is_forged,
         segment: key.segment,
         address,
-        server: server.map(|s| s.server.clone()),
+        server: server.map(|s| s.id.clone()),
         claimed: o.claimed[0],
         victim: o.victim,
         first_ns: o.first_ns,
@@ -170,29 +171,34 @@ fn judge_claim(key: &ClaimKey, c: &mut Claim, env: &Env, offences: &mut Offences
         }
         return;
     }
-    let owner = env.inventory.and_then(|i| i.owner(key.address));
+    // Packets that another device forwards (a mirror sees them on both sides of a router) are no claims: there only those
+    // of a server that the inventory knows are its own.
+    let is_server = env.inventory.is_some_and(|i| i.of_mac(key.mac.0).is_some());
+    let is_own = side == Side::Inside || is_server;
+    let owner = env.inventory.and_then(|i| i.of_address(key.address));
     if let (Some(i), Some(owner)) = (env.inventory, owner) {
-        // Packets that another device forwards (a mirror sees them on both sides of a router) are no claims.
-        if !i.may_use(key.mac, owner) && (side == Side::Inside || claims > 0) && !key.mac.is_shared() {
+        if !may_use(i, key.mac, owner) && (is_own || claims > 0) && !key.mac.is_shared() {
             let mut add = |case, frames| {
-                let n = Note { victim: owner.macs.first().copied(), ..note(Reason::AssignedToOther, frames) };
+                let victim = owner.macs.first().map(|m| Mac(*m));
+                let n = Note { victim, ..note(Reason::AssignedToOther, frames) };
                 offences.add(case, key.segment, key.mac, &n);
             };
             if claims > 0 {
                 add(spoof(key.address), claims);
             }
-            if packets > 0 && side == Side::Inside {
+            if packets > 0 && is_own {
                 add(Case::WrongMac, packets);
             }
         }
         return;
     }
-    if side != Side::Inside || is_link_local(key.address) {
+    let is_complete = env.inventory.is_some_and(|i| i.is_complete);
+    if !(side == Side::Inside || (is_server && is_complete)) || is_link_local(key.address) {
         return;
     }
     let reason = if !env.internal.is_empty() && !env.is_internal(key.address) {
         Reason::Outside
-    } else if env.inventory.is_some_and(|i| i.is_complete) {
+    } else if is_complete {
         Reason::Unassigned
     } else {
         return;
@@ -256,8 +262,20 @@ fn judge_stations(w: &mut Watcher, env: &Env) {
                 add(Case::ArpStorm, n);
             }
         }
-        let unknown = env.inventory.is_some_and(|i| i.is_complete && i.server(mac).is_none());
-        if is_inside && unknown && frames > 0 && !mac.is_shared() && !mac.is_group() {
+        let unknown = env.inventory.is_some_and(|i| i.is_complete && i.of_mac(mac.0).is_none());
+        // Who routes and switches is no server, and stands on no list of servers.
+        let home = s.home.iter().flatten().copied();
+        let is_named = [env.dhcp_servers, env.routers]
+            .iter()
+            .any(|l| lists(l, mac, None) || home.clone().any(|a| lists(l, mac, Some(a))))
+            || env.bridges.contains(&mac);
+        // On a mirror, who has an internal address and does not forward for others.
+        let is_device = || {
+            let internal = |a: IpAddr| env.internal.is_empty() || env.is_internal(a);
+            !s.is_relay() && s.source.is_none_or(internal) && home.clone().any(internal)
+        };
+        let is_blamed = unknown && !is_router && !is_named && (is_inside || is_device());
+        if is_blamed && frames > 0 && !mac.is_shared() && !mac.is_group() {
             add(
                 Case::UnknownMac,
                 Note { frames, certain: true, ..Note::new(Reason::UnknownDevice, s.last_ns) },

@@ -58,7 +58,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-pub use env::{Allowed, Assignment, Env, Gateway, Inventory, Limits};
+pub use env::{Allowed, Env, Gateway, Limits};
 pub use guard::{GuardTable, guard};
 pub use watcher::{Misses, Watcher};
 

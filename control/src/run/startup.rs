@@ -12,15 +12,16 @@ use region::{Capacities, Policy};
 
 use super::affinity::Affinity;
 use super::demo::Demo;
+use super::reload::Reloads;
 use super::{DATAPLANE, LISTENER, Options, Shell, now};
 use crate::control::{Control, Use};
-use crate::log;
 use crate::metrics::Board;
 use crate::notify::Notifier;
 use crate::office::Office;
 use crate::socket::Socket;
 use crate::store::{Notice, Opened, Places, Store};
 use crate::supervise::Supervisor;
+use crate::{inventory, log};
 
 /// Puts everything together.
 pub(super) fn start(
@@ -41,7 +42,7 @@ pub(super) fn start(
     let wake = Arc::clone(&waker);
     let places =
         Places { state: &config.run.state, scratch: &config.run.tables, in_force: in_force.as_ref() };
-    let Opened { store, loaded, notice } = Store::open(places, move || {
+    let Opened { store, mut loaded, notice } = Store::open(places, move || {
         // The next tick finds what a failed waking leaves.
         let _ = wake.wake();
     })
@@ -62,6 +63,8 @@ pub(super) fn start(
         policy.page_kind(),
         loaded.locks.len()
     ));
+    let (inventory, no_inventory) = inventory::at_start(&config, &config.run.state);
+    loaded.inventory = inventory;
     let mut control = Control::new(Use::Live, config.clone(), Arc::new(policy), loaded, now())?;
     if !control.policy().is_ready() {
         // Nobody reads a policy before its first versions are out, and so nobody acknowledges what came before them: a
@@ -75,6 +78,10 @@ pub(super) fn start(
     if let Some(text) = broken {
         control.complain("configuration", text, "correct the file, then: cordon reload");
     }
+    match no_inventory {
+        Some(text) => control.complain("inventory", text, inventory::NEXT_STEP),
+        None => control.keep_inventory(),
+    }
     if region::Facts::writer(&config.run.tables).is_none() {
         // Says that the wire is down until a dataplane comes.
         control.detach();
@@ -84,7 +91,7 @@ pub(super) fn start(
         config.control.group.as_deref(),
         poll.registry(),
         LISTENER,
-        waker,
+        Arc::clone(&waker),
     );
     let (socket, notice) = bound.map_err(|e| e.to_string())?;
     if let Some(Notice { text, next_step }) = notice {
@@ -121,6 +128,7 @@ pub(super) fn start(
         signals,
         ticks_missed: 0,
         started: started.as_secs_f64(),
+        reloads: Reloads::new(waker),
         attach_trouble: None,
     })
 }

@@ -8,7 +8,7 @@ use api::{IncidentRow, LockRow, Time};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 
 use super::schema::MIGRATIONS;
-use super::{evidence, outbox};
+use super::{evidence, kept, outbox};
 use crate::effect::StoreOp;
 
 /// The database's name in the state directory.
@@ -187,6 +187,9 @@ impl Db {
                     StoreOp::WriteEvidence { incident, name, bytes } => {
                         evidence::write(&dir, incident, name, bytes).map_err(Failure::Other)?;
                     }
+                    StoreOp::KeepInventory(inventory) => {
+                        kept::keep(&dir, inventory).map_err(Failure::Other)?;
+                    }
                     StoreOp::Retain { since } => forgotten.extend(retain(tx, *since)?),
                     _ => apply(tx, op, &origin)?,
                 }
@@ -320,7 +323,7 @@ fn apply(tx: &Transaction<'_>, op: &StoreOp, origin: &str) -> Result<(), Failure
         }
         StoreOp::Tell(tell) => outbox::put(tx, tell)?,
         StoreOp::Withdraw { thread, event, at, why } => outbox::withdraw(tx, thread, *event, *at, why)?,
-        StoreOp::WriteEvidence { .. } | StoreOp::Retain { .. } => {}
+        StoreOp::WriteEvidence { .. } | StoreOp::KeepInventory(_) | StoreOp::Retain { .. } => {}
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::db::{Fault, number_of};
 
@@ -28,7 +28,7 @@ pub(super) fn write(state: &Path, incident: &str, name: &str, bytes: &[u8]) -> R
     })
 }
 
-fn write_whole(dir: &Path, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&fresh)?;

@@ -90,6 +90,7 @@ fn read(c: &Connection) -> rusqlite::Result<Loaded> {
             .collect::<rusqlite::Result<_>>()?,
         bypass: meta("bypass")?.as_deref() == Some("on"),
         damage: None,
+        inventory: None,
     })
 }
 

@@ -5,10 +5,10 @@ mod bounds;
 mod services;
 mod sources;
 
-use ipnet::IpNet;
+use config::Inventory;
 
-use super::testing::{ip, mac};
-use super::{Assignment, Inventory, Level, Mac, Side};
+use super::testing::mac;
+use super::{Level, Mac, Side};
 
 pub(super) const SERVER: &str = "10.0.0.5";
 pub(super) const OTHER: &str = "10.0.0.6";
@@ -19,14 +19,12 @@ pub(super) fn warn(case: &'static str, m: Mac) -> Vec<(&'static str, Mac, Level)
     vec![(case, m, Level::Warn)]
 }
 
-/// 10.0.0.N and fd00:N:: belong to the server with MAC N.
+/// 10.0.0.N belongs to the server with MAC N.
 pub(super) fn inventory(is_complete: bool) -> Inventory {
-    let all = (1..=9u8).map(|n| Assignment {
-        prefix: IpNet::from(ip(&format!("10.0.0.{n}"))),
-        server: format!("s{n}"),
-        macs: vec![mac(n)],
-        group: None,
-        customer: Some(format!("c{}", n / 2)),
-    });
-    Inventory::new(all.collect(), is_complete)
+    let mut text = format!("complete,{is_complete}\nid,addresses,macs,customer\n");
+    for n in 1..=9u8 {
+        text += &format!("s{n},10.0.0.{n},{},c{}\n", mac(n), n / 2);
+    }
+    let site = config::Site { groups: None, networks: &[], ipv6_host_length: 64 };
+    Inventory::parse_csv(&text, "test", site).unwrap_or_else(|e| panic!("{e}"))
 }
