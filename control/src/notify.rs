@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sd_notify::NotifyState;
+use config::systemd::notify;
 
 /// systemd is told no more often than this.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -14,20 +14,15 @@ pub struct Notifier {
     status: String,
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    // Nobody listens, or nobody can be helped.
-    let _ = sd_notify::notify(false, state);
-}
-
 impl Notifier {
     /// Start is complete.
     pub fn ready(&self) {
-        tell(&[NotifyState::Ready]);
+        notify("READY=1");
     }
 
     /// cordond is about to stop.
     pub fn stopping(&self) {
-        tell(&[NotifyState::Stopping]);
+        notify("STOPPING=1");
     }
 
     /// Feeds the watchdog, and says in a line how things are. Call each tick.
@@ -36,10 +31,10 @@ impl Notifier {
             return;
         }
         self.last = Some(now);
-        tell(&[NotifyState::Watchdog]);
+        notify("WATCHDOG=1");
         let status = status();
         if status != self.status {
-            tell(&[NotifyState::Status(&status)]);
+            notify(&format!("STATUS={status}"));
             self.status = status;
         }
     }

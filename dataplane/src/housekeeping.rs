@@ -233,7 +233,7 @@ impl Housekeeping {
             *seen = polls;
         }
         if all {
-            let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
+            config::systemd::notify("WATCHDOG=1");
         }
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), LaunchError> {
         let threads = start_workers(plan, &cores, &facts, &slot, &stop, &housekeeping.wires)?;
         let feeder = feed.map(|f| std::thread::spawn(move || f.run()));
         facts.header().phase.store(1, Release);
-        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+        config::systemd::notify("READY=1");
         log::info(&format!(
             "forwarding: {} wire(s), {} worker(s) on cores {:?}",
             plan.wires.len(),
@@ -110,7 +110,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), LaunchError> {
         ));
         housekeeping.run(|| threads.iter().any(JoinHandle::is_finished));
         facts.header().phase.store(2, Release);
-        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+        config::systemd::notify("STOPPING=1");
         stop.store(true, Relaxed);
         outcome = join_workers(threads);
         if let Some(f) = feeder {

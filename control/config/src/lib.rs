@@ -13,6 +13,8 @@ mod topology;
 mod validate;
 mod values;
 
+pub mod systemd;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
