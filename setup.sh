@@ -4,14 +4,14 @@
 #
 # Tests are never switched off by hand. What a machine cannot run is left out by name (tests/run.sh): test binaries
 # live_* and tests netns_* need root and network namespaces, tests tun_* /dev/net/tun, hugepages_* root and hugepages,
-# captures_* the folder of captures, prometheus_* Prometheus.
+# captures_* the folder of captures, prometheus_* Prometheus, gobgp_* GoBGP.
 set -euo pipefail
 
 rust_min=1.95
 build_packages=(dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config make gcc libc6-dev iproute2 pciutils procps tcpdump)
 # For 'make test': what it cannot do without, and what tests of single classes use.
 lint_packages=(shellcheck)
-tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus jq valgrind netsniff-ng)
+tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus gobgpd jq valgrind netsniff-ng)
 # For 'make bench', which unpacks headers of DPDK's source package and places processes on cores.
 bench_packages=(xz-utils util-linux)
 
@@ -45,7 +45,7 @@ missing() {
     done
 }
 
-# Debian starts and enables a service that it installs. Tests start their own Prometheus; nobody asked for one that
+# Debian starts and enables a service that it installs. Tests start their own Prometheus and GoBGP; nobody asked for one that
 # listens on this machine. While policy-rc.d says no nothing starts, and a service that came with this installation is
 # disabled again; one that was here before is left alone.
 policy=/usr/sbin/policy-rc.d
@@ -72,10 +72,13 @@ install_packages() {
             die "apt-get could not install: $*" "mend what apt-get says above, or install them yourself and run this again"
         fi
     fi
-    if [[ " $* " == *" prometheus "* ]] && command -v deb-systemd-helper >/dev/null; then
-        deb-systemd-helper disable prometheus.service >/dev/null ||
-            printf 'setup: could not disable prometheus.service\n  next: systemctl disable prometheus, unless you want it at boot\n' >&2
-    fi
+    local service
+    for service in prometheus gobgpd; do
+        if [[ " $* " == *" $service "* ]] && command -v deb-systemd-helper >/dev/null; then
+            deb-systemd-helper disable "$service.service" >/dev/null ||
+                printf 'setup: could not disable %s.service\n  next: systemctl disable %s, unless you want it at boot\n' "$service" "$service" >&2
+        fi
+    done
 }
 
 check_packages() { # MODE

@@ -61,6 +61,9 @@ if compgen -G "$captures/*.pcap" >/dev/null; then
 else
     skip 'captures_*' 'test(/(^|::)captures_/)' captures_ "no captures in $captures (set CORDON_CAPTURES)"
 fi
+if [[ -n $(lacks gobgpd gobgp) ]]; then
+    skip 'gobgp_*' 'test(/(^|::)gobgp_/)' gobgp_ 'the package gobgpd is not installed (./setup.sh test)'
+fi
 if [[ -n $(lacks prometheus promtool) ]]; then
     skip 'prometheus_*' 'test(/(^|::)prometheus_/)' prometheus_ 'the package prometheus is not installed (./setup.sh test)'
 fi

@@ -20,6 +20,7 @@ use crate::meter::Meters;
 use crate::networks::{Networks, Retired, range};
 use crate::report::Pulse;
 use crate::requests::Waiting;
+use crate::rtbh::{Rtbh, Uplink};
 use crate::visibility::Visibility;
 use crate::watch::Watch;
 use crate::window::Window;
@@ -119,6 +120,10 @@ pub struct Control {
     pub(crate) started: Time,
     pub(crate) now: Now,
     pub(crate) bypass: bool,
+    pub(crate) rtbh: Rtbh,
+    pub(crate) uplink: Uplink,
+    /// What the BGP speaker has, when it was asked since the last tick.
+    pub(crate) speaker: Option<BTreeSet<std::net::IpAddr>>,
     /// The lock list changed since it was last published.
     pub(crate) publish_locks: bool,
     /// Addressing that waits for its idle copy.
@@ -181,6 +186,9 @@ impl Control {
             started: now.time(),
             now,
             bypass: loaded.bypass,
+            rtbh: Rtbh::restore(loaded.rtbh),
+            uplink: Uplink::default(),
+            speaker: None,
             publish_locks: true,
             publish_addressing: true,
             unacknowledged_since: None,
@@ -364,6 +372,7 @@ impl Control {
         self.judge_segment();
         self.write_cases();
         self.turn_watch();
+        self.judge_uplink();
         self.close_and_lift();
         self.publish();
         for (rule, row) in self.breakers.take_changed() {

@@ -78,6 +78,10 @@ pub enum StoreOp {
         /// Its state.
         latched: Option<api::BreakerRow>,
     },
+    /// Adds or replaces a remotely triggered blackhole.
+    PutRtbh(Box<api::RtbhRow>),
+    /// It is withdrawn.
+    RemoveRtbh(std::net::IpAddr),
     /// Bypass on or off.
     SetBypass(bool),
     /// A file of evidence.
@@ -246,6 +250,8 @@ pub struct Loaded {
     pub observing: Vec<String>,
     /// Latched rules.
     pub breakers: Vec<api::BreakerRow>,
+    /// Remotely triggered blackholes.
+    pub rtbh: Vec<api::RtbhRow>,
     /// Bypass.
     pub bypass: bool,
     /// What went wrong with the store, loudly.

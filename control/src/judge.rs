@@ -85,7 +85,7 @@ impl Control {
             return;
         }
         // What the rule comes to by itself, were nothing in its way.
-        let can_judge = !needs_answers(f.rule) || self.blind().is_none();
+        let can_judge = !needs_answers(f.rule) || (self.blind().is_none() && !self.rtbh.hides(&net));
         let would = if can_judge { action.min(highest(f.ceiling())) } else { Action::Observe };
         let (ceiling, mut why) = self.ceiling(&net, f, settings.action, at);
         if further_than(action, ceiling) {
@@ -170,6 +170,12 @@ impl Control {
             && let Some(why) = self.blind()
         {
             return (Ceiling::Observe, Some(format!("cannot judge by missing answers: {why}")));
+        }
+        if needs_answers(rule) && self.rtbh.hides(net) {
+            return (
+                Ceiling::Observe,
+                Some("cannot judge by missing answers: it is blackholed upstream".to_owned()),
+            );
         }
         let protected = self.config.never_lock.iter().any(covers)
             || self.config.networks.iter().flat_map(|n| &n.gateways).any(gateway);

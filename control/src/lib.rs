@@ -29,6 +29,7 @@ pub mod office;
 pub mod replay;
 mod report;
 mod requests;
+mod rtbh;
 pub mod run;
 pub mod scan;
 pub mod socket;

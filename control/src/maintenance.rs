@@ -195,7 +195,10 @@ impl Control {
         let at = self.now.time();
         // Nobody looked before this life of the dataplane was attached.
         let looked = self.life.as_ref().map(|l| l.attached)?;
-        if self.bypass || at < row.created.plus_ms(ms(held)) {
+        if self.bypass
+            || row.target.prefix().is_some_and(|net| self.rtbh.holds(&net))
+            || at < row.created.plus_ms(ms(held))
+        {
             return None;
         }
         let last = self.offended.get(&row.id).map_or(row.created, |t| row.created.max(*t));

@@ -1,6 +1,7 @@
 //! The office: one tokio thread for everything that may be slow or down. Control starts it, looks whether its heart
 //! beats, and starts another when it does not; it never waits for it.
 
+pub mod gobgp;
 mod http;
 
 use std::io;
@@ -86,9 +87,15 @@ impl std::fmt::Debug for Office {
 
 impl Office {
     /// An office that serves metrics on an address.
-    pub fn serving(address: SocketAddr, registry: Registry, now: Instant) -> Office {
+    pub fn serving(
+        address: SocketAddr,
+        registry: Registry,
+        speaker: &Arc<gobgp::Speaker>,
+        now: Instant,
+    ) -> Office {
         // The listening socket is kept here: a new office goes on with it while an old one hangs.
         let mut listener: Option<TcpListener> = None;
+        let speaker = Arc::clone(speaker);
         let make = move || -> io::Result<Work> {
             let bound = match listener.take() {
                 Some(l) => l,
@@ -101,8 +108,8 @@ impl Office {
             bound.set_nonblocking(true)?;
             let mine = bound.try_clone();
             listener = Some(bound);
-            let (mine, registry) = (mine?, registry.clone());
-            Ok(Box::new(move |heart| http::serve(mine, registry, &heart)))
+            let (mine, registry, speaker) = (mine?, registry.clone(), Arc::clone(&speaker));
+            Ok(Box::new(move |heart| http::serve(mine, registry, &speaker, &heart)))
         };
         Office::new(Box::new(make), HANGS, now)
     }

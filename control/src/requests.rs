@@ -34,6 +34,7 @@ pub(crate) enum Then {
     Exempt(Target, Rule, Time),
     Rule(Rule, bool),
     BreakerReset(Rule),
+    Rtbh(Box<api::RtbhRow>),
 }
 
 type Answer = Result<Payload, Failure>;
@@ -98,6 +99,7 @@ impl Control {
                     not_found(format!("there is no incident {id}"), "`cordon incidents` lists them")
                 })
             }
+            Request::RtbhList => Ok(Payload::Rtbh(self.rtbh.rows().cloned().collect())),
             Request::BreakerStatus => Ok(Payload::Breaker(self.breakers.rows())),
             Request::Bypass { on } => Ok(self.switch_bypass(who, on)),
             changing => match self.prepare(who, changing) {
@@ -184,6 +186,8 @@ impl Control {
                 let what = format!("unlock --rule {rule} --since {since}: {} locks", ids.len());
                 Ok(self.lifting(who, ids, what))
             }
+            Request::RtbhAnnounce { address, until, note } => self.prepare_rtbh(who, address, until, note),
+            Request::RtbhWithdraw { address } => self.prepare_rtbh_end(address),
             Request::BreakerReset { rule: name } => {
                 let rule = rule(&name)?;
                 if self.breakers.row(rule).is_none() {
@@ -375,6 +379,7 @@ impl Control {
                 self.suspend(&ids, suspension.as_ref(), &who);
                 Payload::Locks(self.told(self.rows_over(&target).iter()))
             }
+            Then::Rtbh(row) => self.put_rtbh(*row),
             Then::Approve(rule, rows) => Payload::Locks(self.approved(rule, rows)),
             Then::Exempt(target, rule, until) => {
                 self.exemptions.retain(|(t, r, _)| (t, r) != (&target, &rule));

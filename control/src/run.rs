@@ -27,6 +27,7 @@ use crate::log;
 use crate::metrics::{Board, Snapshot};
 use crate::notify::Notifier;
 use crate::office::Office;
+use crate::office::gobgp::{Speaker, Wanted};
 use crate::socket::{FIRST_CLIENT, Socket};
 use crate::store::Store;
 use crate::supervise::Supervisor;
@@ -101,6 +102,7 @@ struct Shell {
     submitted: BTreeMap<BatchId, Instant>,
     socket: Option<Socket>,
     office: Option<Office>,
+    speaker: Arc<Speaker>,
     supervisor: Option<Supervisor>,
     board: Arc<Board>,
     affinity: Affinity,
@@ -254,12 +256,39 @@ impl Shell {
     fn tick(&mut self, at: Instant) {
         self.look_after_dataplane(at);
         self.attach_or_detach();
+        self.hear_speaker();
         self.control.tick(now());
         let flags_written = at.elapsed();
         self.settle();
         self.look_after_the_rest(at);
+        self.tell_speaker();
         self.publish(flags_written);
         self.board.tick.observe(at.elapsed().as_secs_f64());
+    }
+
+    /// What the BGP speaker has of what was wanted.
+    fn hear_speaker(&mut self) {
+        let Some(seen) = self.speaker.take_seen() else { return };
+        match seen.trouble {
+            Some(text) => self.control.complain(
+                "gobgp",
+                text,
+                "look at `gobgp neighbor` and gobgpd's log; locks are enforced here meanwhile",
+            ),
+            None => self.control.content("gobgp"),
+        }
+        if let Some(present) = seen.present {
+            self.control.speaker_has(&seen.announced, present);
+        }
+    }
+
+    fn tell_speaker(&mut self) {
+        let settings = self.control.config().rtbh.clone();
+        self.speaker.want(Wanted {
+            settings: settings.gobgp.is_some().then_some(settings),
+            announced: self.control.to_announce(),
+            withdrawn: self.control.to_withdraw(),
+        });
     }
 
     fn look_after_dataplane(&mut self, at: Instant) {

@@ -15,8 +15,8 @@ mod wire;
 pub use domain::{Action, Direction, Event, Kind, OutboxState, Reason, State, Step, Target, Time};
 pub use report::{
     ActionTaken, Attention, BreakerRow, HostReport, IncidentRow, LimitState, LockRow, OutboxRow, PortReport,
-    Severity, StatusReport, Suspension, TimelineEntry, TopRow, Traffic, VerdictCount, WireReport,
-    WorkerReport,
+    RtbhRow, RtbhState, Severity, StatusReport, Suspension, TimelineEntry, TopRow, Traffic, VerdictCount,
+    WireReport, WorkerReport,
 };
 pub use wire::{Envelope, ErrorCode, Failure, Payload, Request, Response, TopBy};
 

@@ -1,5 +1,7 @@
 //! What cordond reports.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Action, Direction, Event, Kind, OutboxState, Reason, State, Step, Target, Time};
@@ -312,6 +314,41 @@ pub struct BreakerRow {
     pub locks: u64,
     /// What it would have locked since, waiting for an operator.
     pub waiting: Vec<String>,
+}
+
+/// How far an announcement of a blackhole has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RtbhState {
+    /// The routers upstream are asked to drop what is sent to it.
+    Announced,
+    /// Withdrawn, to see whether the attack goes on.
+    Probing,
+    /// Over, as soon as the BGP speaker has taken it back.
+    Withdrawing,
+}
+
+/// A remotely triggered blackhole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RtbhRow {
+    /// Announced as /32 or /128.
+    pub address: IpAddr,
+    /// How far it has come.
+    pub state: RtbhState,
+    /// Since when.
+    pub since: Time,
+    /// When this state ends.
+    pub until: Time,
+    /// How often it was announced again.
+    pub round: u32,
+    /// `cordon`, or an operator.
+    pub who: String,
+    /// The attack.
+    pub incident: Option<String>,
+    /// A note.
+    pub note: Option<String>,
+    /// Whether the BGP speaker has it, by its last answer.
+    pub present: Option<bool>,
 }
 
 /// `cordon top`

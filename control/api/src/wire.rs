@@ -1,12 +1,13 @@
 //! Requests and responses.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Direction, Reason, Target, Time};
-use crate::report::{BreakerRow, HostReport, IncidentRow, LockRow, OutboxRow, StatusReport, TopRow};
+use crate::report::{BreakerRow, HostReport, IncidentRow, LockRow, OutboxRow, RtbhRow, StatusReport, TopRow};
 use crate::{REQUEST_MAX, VERSION};
 
 /// A request with the protocol's version.
@@ -132,6 +133,24 @@ pub enum Request {
         /// Only these; none: all that wait.
         #[serde(default)]
         targets: Vec<Target>,
+    },
+    /// Remotely triggered blackholes.
+    RtbhList,
+    /// Ask the routers upstream to drop what is sent to a locked address.
+    RtbhAnnounce {
+        /// The address.
+        address: IpAddr,
+        /// Until when; none: as long as is configured.
+        #[serde(default)]
+        until: Option<Time>,
+        /// A note.
+        #[serde(default)]
+        note: Option<String>,
+    },
+    /// Take that back.
+    RtbhWithdraw {
+        /// The address.
+        address: IpAddr,
     },
     /// A rule leaves a target alone for a while.
     Exempt {
@@ -272,6 +291,8 @@ pub enum Payload {
     Incident(Box<IncidentRow>),
     /// `breaker`
     Breaker(Vec<BreakerRow>),
+    /// `rtbh`
+    Rtbh(Vec<RtbhRow>),
     /// `outbox`
     Outbox(Vec<OutboxRow>),
     /// Done; a sentence for the operator.

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -143,6 +144,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Option<Outbox>,
     },
+    /// Blackholes upstream: asks routers to drop what is sent to a locked address, when the uplink is full
+    Rtbh {
+        #[command(subcommand)]
+        what: Option<Rtbh>,
+    },
     /// The circuit breaker: rules that locked too many servers, and were stopped
     Breaker {
         #[command(subcommand)]
@@ -203,6 +209,28 @@ pub(crate) enum Breaker {
     Reset {
         /// The rule
         rule: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rtbh {
+    /// What is announced, or was until lately
+    List,
+    /// Announce a locked address
+    Announce {
+        /// The address
+        address: IpAddr,
+        /// For how long, such as 1h; then withdrawn, to see whether the attack goes on
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        r#for: Option<Duration>,
+        /// A note for whoever reads it later
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// Withdraw an announcement
+    Withdraw {
+        /// The address
+        address: IpAddr,
     },
 }
 

@@ -1,6 +1,8 @@
 //! Pages that are one table.
 
-use api::{Action, BreakerRow, IncidentRow, LockRow, OutboxRow, OutboxState, Time, TopRow};
+use api::{
+    Action, BreakerRow, IncidentRow, LockRow, OutboxRow, OutboxState, RtbhRow, RtbhState, Time, TopRow,
+};
 
 use crate::human::{between, count, scaled, short, span};
 use crate::render::{Page, wrap};
@@ -180,6 +182,48 @@ fn fate(page: &Page<'_>, r: &OutboxRow) -> String {
         (_, Some(digest)) => format!("in {digest}"),
         _ => error,
     }
+}
+
+pub(crate) fn rtbh(page: &Page<'_>, rows: &[RtbhRow], undo: Option<&str>) -> String {
+    if rows.is_empty() {
+        return format!(
+            "Nothing is announced.\n{}",
+            page.next(
+                "rtbh announce ADDRESS",
+                "asks the routers upstream to drop what is sent to a locked address"
+            )
+        );
+    }
+    let mut t = Table::new(&["ADDRESS", "STATE", "AGE", "ENDS", " ROUND", "BY", "GOBGPD"]);
+    for r in rows {
+        let left = r.until.unix_ms().saturating_sub(page.now.unix_ms());
+        let (state, ends) = match r.state {
+            RtbhState::Announced => ("announced", format!("probed in {}", span(left.max(0)))),
+            RtbhState::Probing => ("probing", format!("in {}", span(left.max(0)))),
+            RtbhState::Withdrawing => ("withdrawing", "when gobgpd has taken it back".to_owned()),
+        };
+        let by = [Some(r.who.clone()), r.incident.clone(), r.note.clone()];
+        t.row([
+            r.address.to_string(),
+            state.to_owned(),
+            age(page, r.since),
+            ends,
+            (r.round + 1).to_string(),
+            by.into_iter().flatten().collect::<Vec<_>>().join(", "),
+            match r.present {
+                None => "not asked yet",
+                Some(true) => "has it",
+                Some(false) => "has it not",
+            }
+            .to_owned(),
+        ]);
+    }
+    let mut text = t.lines(page.style);
+    text += &match undo {
+        Some(_) => page.undo(undo),
+        None => page.next("rtbh withdraw ADDRESS", "takes one back; a lifted lock does, too"),
+    };
+    text
 }
 
 pub(crate) fn breaker(page: &Page<'_>, rows: &[BreakerRow]) -> String {

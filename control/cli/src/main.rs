@@ -19,7 +19,7 @@ mod render;
 mod status;
 mod table;
 
-use args::{Arguments, Breaker, Command, Mode, Outbox, Switch};
+use args::{Arguments, Breaker, Command, Mode, Outbox, Rtbh, Switch};
 use human::Style;
 use local::Places;
 
@@ -160,6 +160,13 @@ fn request(command: &Command, now: Time) -> Result<Request, Failure> {
             Some(Outbox::Retry { id }) => Request::OutboxRetry { id: id.clone() },
             Some(Outbox::Drop { id }) => Request::OutboxDrop { id: id.clone() },
         },
+        Command::Rtbh { what } => match what {
+            None | Some(Rtbh::List) => Request::RtbhList,
+            Some(Rtbh::Announce { address, r#for, note }) => {
+                Request::RtbhAnnounce { address: *address, until: r#for.map(later), note: note.clone() }
+            }
+            Some(Rtbh::Withdraw { address }) => Request::RtbhWithdraw { address: *address },
+        },
         Command::Breaker { what: Breaker::Status } => Request::BreakerStatus,
         Command::Breaker { what: Breaker::Approve { rule, targets } } => {
             Request::BreakerApprove { rule: rule.clone(), targets: targets.clone() }
@@ -184,6 +191,9 @@ fn undo(command: &Command) -> Option<String> {
     match command {
         Command::Lock { target, reason, .. } => Some(format!("unlock {target} --reason {reason}")),
         Command::Unlock { target: Some(target), r#for: Some(_), .. } => Some(format!("resume {target}")),
+        Command::Rtbh { what: Some(Rtbh::Announce { address, .. }) } => {
+            Some(format!("rtbh withdraw {address}"))
+        }
         Command::Rule { rule, mode: Mode::Observe } => Some(format!("rule {rule} enforce")),
         Command::Rule { rule, mode: Mode::Enforce } => Some(format!("rule {rule} observe")),
         Command::Bypass { state: Switch::On, direct: true } => Some("bypass off --direct".to_owned()),

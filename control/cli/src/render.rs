@@ -30,6 +30,7 @@ impl Page<'_> {
             Payload::Incidents(rows) => lists::incidents(self, &rows),
             Payload::Incident(i) => details::incident(self, &i),
             Payload::Outbox(rows) => lists::outbox(self, &rows),
+            Payload::Rtbh(rows) => lists::rtbh(self, &rows, undo),
             Payload::Breaker(rows) => lists::breaker(self, &rows),
             Payload::Done(text) => format!("{}\n{}", clean(text.trim_end()), self.undo(undo)),
         }
@@ -116,7 +117,7 @@ impl Page<'_> {
         format!("  {} {command}   {what}\n", self.invocation)
     }
 
-    fn undo(&self, undo: Option<&str>) -> String {
+    pub(crate) fn undo(&self, undo: Option<&str>) -> String {
         undo.map_or_else(String::new, |u| format!("  undo: {} {u}\n", self.invocation))
     }
 

@@ -7,6 +7,7 @@ mod error;
 mod inventory;
 mod limits;
 mod raw;
+mod rtbh;
 mod rules;
 mod scan;
 mod topology;
@@ -64,6 +65,8 @@ pub struct Config {
     pub breaker: Breaker,
     /// Locks that lift themselves.
     pub unlock: Unlock,
+    /// Blackholes upstream.
+    pub rtbh: Rtbh,
     /// Logs and their keeping.
     pub evidence: Evidence,
     /// The file that says which server has which addresses.
@@ -249,6 +252,33 @@ pub enum Locale {
     En,
     /// 100.000,5
     De,
+}
+
+/// `[rtbh]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rtbh {
+    /// Where gobgpd's API listens; none: nothing is announced.
+    pub gobgp: Option<SocketAddr>,
+    /// The command `gobgp`.
+    pub program: PathBuf,
+    /// Communities of the routes.
+    pub communities: Vec<String>,
+    /// Next hop of IPv4 routes; none: what gobgpd puts there.
+    pub next_hop: Option<IpAddr>,
+    /// Next hop of IPv6 routes.
+    pub next_hop_v6: Option<IpAddr>,
+    /// What the uplink carries, bits a second; 0: nothing is announced without an operator.
+    pub uplink_bits: u64,
+    /// It counts as full from this share on.
+    pub fill_percent: u32,
+    /// How long a first announcement stands.
+    pub hold: Duration,
+    /// Each further one stands twice as long, up to this.
+    pub hold_max: Duration,
+    /// How long it is looked whether an attack goes on.
+    pub probe: Duration,
+    /// Most addresses announced at a time.
+    pub announced_max: usize,
 }
 
 /// `[evidence]`

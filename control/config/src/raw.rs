@@ -30,6 +30,7 @@ pub(crate) struct File {
     pub(crate) exceptions: Prefixes,
     pub(crate) breaker: Breaker,
     pub(crate) unlock: Unlock,
+    pub(crate) rtbh: Rtbh,
     pub(crate) evidence: Evidence,
     pub(crate) inventory: Inventory,
 }
@@ -199,6 +200,22 @@ pub(crate) struct Unlock {
     pub(crate) inbound_quiet: Option<Text>,
     pub(crate) outbound: Option<Text>,
     pub(crate) maintenance_grace: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Rtbh {
+    pub(crate) gobgp: Option<Text>,
+    pub(crate) program: Option<Spanned<PathBuf>>,
+    pub(crate) communities: Option<Vec<Text>>,
+    pub(crate) next_hop: Option<Text>,
+    pub(crate) next_hop_v6: Option<Text>,
+    pub(crate) uplink_bits: u64,
+    pub(crate) fill_percent: Option<Spanned<u32>>,
+    pub(crate) hold: Option<Text>,
+    pub(crate) hold_max: Option<Text>,
+    pub(crate) probe: Option<Text>,
+    pub(crate) announced_max: Option<Spanned<usize>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -111,6 +111,7 @@ impl Validator<'_> {
                     some => Some(self.duration("maintenance_grace", some, SECOND, Duration::ZERO..=7 * DAY)),
                 },
             },
+            rtbh: self.rtbh(f.rtbh),
             evidence: Evidence {
                 locale: f.evidence.locale,
                 retention_days: self.number("retention_days", f.evidence.retention_days, 90, 1..=3_650),

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
-use super::{BEAT, Heart};
+use super::{BEAT, Heart, gobgp};
 use crate::metrics;
 
 /// Connections at a time.
@@ -27,7 +27,12 @@ const CONNECTIONS_MAX: usize = 64;
 const LIFE: Duration = Duration::from_secs(60);
 
 /// Serves until the heart is no longer wanted; says why it ended.
-pub(super) fn serve(listener: TcpListener, registry: Registry, heart: &Heart) -> String {
+pub(super) fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    speaker: &gobgp::Speaker,
+    heart: &Heart,
+) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = match runtime {
         Ok(r) => r,
@@ -41,6 +46,7 @@ pub(super) fn serve(listener: TcpListener, registry: Registry, heart: &Heart) ->
         let server = axum::serve(listener, router(registry)).into_future();
         tokio::select! {
             ended = server => format!("serving HTTP: {ended:?}"),
+            () = gobgp::keep(speaker) => "the BGP speaker's keeper ended".to_owned(),
             () = beat(heart) => "another one has taken over".to_owned(),
         }
     })

@@ -18,6 +18,7 @@ use crate::control::{Control, Use};
 use crate::metrics::Board;
 use crate::notify::Notifier;
 use crate::office::Office;
+use crate::office::gobgp::Speaker;
 use crate::socket::Socket;
 use crate::store::{Notice, Opened, Places, Store};
 use crate::supervise::Supervisor;
@@ -98,10 +99,11 @@ pub(super) fn start(
         control.complain("socket", text, next_step);
     }
     let board = Board::new().map_err(|e| format!("making histograms: {e}"))?;
+    let speaker = Arc::new(Speaker::default());
     let office = match config.control.metrics {
         Some(address) => {
             let registry = board.registry().map_err(|e| format!("registering metrics: {e}"))?;
-            Some(Office::serving(address, registry, at))
+            Some(Office::serving(address, registry, &speaker, at))
         }
         None => None,
     };
@@ -119,6 +121,7 @@ pub(super) fn start(
         submitted: Default::default(),
         socket: Some(socket),
         office,
+        speaker,
         supervisor,
         board,
         affinity,

@@ -58,6 +58,7 @@ pub(super) fn is_long(response: &Response) -> bool {
         Payload::Incidents(rows) => rows.len(),
         Payload::Outbox(rows) => rows.len(),
         Payload::Host(h) => h.locks.len() + h.incidents.len(),
+        Payload::Rtbh(rows) => rows.len(),
         Payload::Breaker(rows) => rows.iter().map(|r| r.waiting.len()).sum(),
         Payload::Status(s) => s.breaker.iter().map(|r| r.waiting.len()).sum(),
         Payload::Incident(_) | Payload::Done(_) => 0,

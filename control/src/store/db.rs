@@ -308,6 +308,15 @@ fn apply(tx: &Transaction<'_>, op: &StoreOp, origin: &str) -> Result<(), Failure
         StoreOp::SetBreaker { rule, latched: None } => {
             tx.execute("DELETE FROM breakers WHERE rule = ?1", [rule])?;
         }
+        StoreOp::PutRtbh(row) => {
+            tx.execute(
+                "INSERT OR REPLACE INTO rtbh VALUES (?1, ?2)",
+                params![row.address.to_string(), json(row)?],
+            )?;
+        }
+        StoreOp::RemoveRtbh(a) => {
+            tx.execute("DELETE FROM rtbh WHERE address = ?1", [a.to_string()])?;
+        }
         StoreOp::SetBypass(on) => {
             tx.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('bypass', ?1)",

@@ -88,6 +88,10 @@ fn read(c: &Connection) -> rusqlite::Result<Loaded> {
                 })
             })?
             .collect::<rusqlite::Result<_>>()?,
+        rtbh: c
+            .prepare("SELECT body FROM rtbh")?
+            .query_map([], |r| decoded(r, 0))?
+            .collect::<rusqlite::Result<_>>()?,
         bypass: meta("bypass")?.as_deref() == Some("on"),
         damage: None,
         inventory: None,

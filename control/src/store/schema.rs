@@ -1,7 +1,7 @@
 //! The store's tables. A change of them is a new entry of [`MIGRATIONS`], never an edit of an old one.
 
 /// Each entry leads from the version before to the next one; the number of entries is the version of this program.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX, V3_MAINTENANCE];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX, V3_MAINTENANCE, V4_RTBH];
 
 /// Timed maintenance unlocks, and timelines of incidents.
 const V3_MAINTENANCE: &str = "
@@ -16,6 +16,14 @@ CREATE TABLE incident_steps (
     step     TEXT NOT NULL,
     detail   TEXT,
     PRIMARY KEY (incident, position)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Remotely triggered blackholes; body: the row as JSON.
+const V4_RTBH: &str = "
+CREATE TABLE rtbh (
+    address TEXT PRIMARY KEY,
+    body    TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 
