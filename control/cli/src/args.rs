@@ -144,7 +144,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Option<Outbox>,
     },
-    /// Blackholes upstream: asks routers to drop what is sent to a locked address, when the uplink is full
+    /// Blackholes upstream: routers there drop what is sent to a locked address
     Rtbh {
         #[command(subcommand)]
         what: Option<Rtbh>,
