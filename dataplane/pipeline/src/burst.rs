@@ -388,6 +388,9 @@ fn judge<const FROM: u8>(v: &View<'_>, to: &SideCounters, w: &Work, f: &Frame<'_
         // Hairpin traffic between two servers through an outside router looks like this too: only counted,
         // unless the network says otherwise.
         add(&to.internal_source_outside, 1);
+        if let Some(host) = w.source.host() {
+            v.out.mark_outside(host);
+        }
         if v.enforcing && w.source.host().is_some_and(|h| v.flags(h).has(HostFlags::STRICT)) {
             verdict = Verdict::DropSpoofed;
         }

@@ -251,6 +251,32 @@ pub(crate) fn early_answer(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
     table.note(&FlowPacket { opener: Opener::None, ..p }, m.hash_key);
 }
 
+/// Whether a segment to a host answers or refuses a connection that it has not asked for lately: its remote address is in
+/// no map of contacts of this epoch and the one before. A full map only lowers the count. A reset of a connection that stood
+/// tells nothing; one that refuses a SYN has the sequence number 0 (RFC 9293, 3.10.7.1).
+#[inline(always)]
+pub(crate) fn unprovoked(
+    out: &WorkerFacts<'_>,
+    epoch: u32,
+    host: HostId,
+    p: &Parsed,
+    f: &Frame<'_>,
+    hash: u64,
+) -> bool {
+    let asked = |e: u32| out.has_fanout(host, e, Map::Contacted, hash);
+    if asked(epoch) || asked(epoch.wrapping_sub(1)) {
+        return false;
+    }
+    if p.traits.has(region::Traits::SYN_ACK) {
+        return true;
+    }
+    let at = usize::from(p.transport);
+    match f.bytes.get(at..at + 14) {
+        Some(h) => h[13] & (SYN | RST | ACK) == RST | ACK && h[4..8] == [0; 4],
+        None => false,
+    }
+}
+
 /// Notes that a host may open a contact. True when it is new: the external is no peer, or a port is new, of UDP one of
 /// an external that is no peer.
 #[inline(always)]

@@ -12,7 +12,7 @@ use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, WatchSl
 
 use crate::Frame;
 use crate::burst::Work;
-use crate::observe::{Moment, Seen, contact, early_answer, first_contact, observe};
+use crate::observe::{Moment, Seen, contact, early_answer, first_contact, observe, unprovoked};
 
 /// A bit that no host's flags have: with it they never look like those of a host without anything to look up.
 const UNSURE: u8 = 0x80;
@@ -246,6 +246,9 @@ impl<'a> View<'a> {
                             early_answer(out, &self.moment, &seen);
                         }
                     }
+                    if traits.has(Traits::REACTION_TCP) {
+                        self.look_for_question(host, w, f, hash);
+                    }
                     if traits.has(Traits::PEER) {
                         out.touch_fanout(host, self.moment.epoch, Map::Answered, hash);
                     }
@@ -254,6 +257,14 @@ impl<'a> View<'a> {
         }
         out.count(line, f.length, traits, dropped);
         out.mark(&self.touched, host);
+    }
+
+    /// A connection of a host is answered or refused: is it one that it has asked for?
+    #[inline(never)]
+    fn look_for_question(&self, host: HostId, w: &Work, f: &Frame<'_>, hash: u64) {
+        if unprovoked(&self.out, self.moment.epoch, host, &w.parsed, f, hash) {
+            self.out.mark_unprovoked(host);
+        }
     }
 
     #[cold]

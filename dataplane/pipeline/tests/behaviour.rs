@@ -391,3 +391,48 @@ fn udp_ports_count_while_nobody_answers_and_no_more_when_somebody_does() {
     assert_eq!(b.line(10, Dir::Out).opens, 0, "it came first");
     assert!(ports(&b) < 0.5, "{}", ports(&b));
 }
+
+#[test]
+fn answers_that_nobody_asked_for_and_frames_from_outside_tell_that_others_use_an_address() {
+    const SYN: u8 = 0x02;
+    const SYN_ACK: u8 = 0x12;
+    const RST_ACK: u8 = 0x14;
+    let mut b = Bench::new(Mode::Inline);
+    let frame = |from, to, flags, sequence: u8| {
+        let mut segment = tcp(flags);
+        segment[4] = sequence;
+        ethernet(0x0800, &ipv4(from, to, 6, 0, &segment))
+    };
+    let mut marks = |frames: &[(Side, Vec<u8>)]| {
+        let before = b.facts.marks(HostId(10));
+        for (side, f) in frames {
+            b.pass(*side, f);
+        }
+        let after = b.facts.marks(HostId(10));
+        (after.unprovoked - before.unprovoked, after.outside - before.outside)
+    };
+    let asked = [
+        (Side::Inside, frame(SERVER, REMOTE, SYN, 1)),
+        (Side::Outside, frame(REMOTE, SERVER, SYN_ACK, 1)),
+        (Side::Outside, frame(REMOTE, SERVER, RST_ACK, 0)),
+    ];
+    assert_eq!(marks(&asked), (0, 0), "what it asked for");
+    let stranger = REMOTE + 1;
+    let unasked = [
+        (Side::Outside, frame(stranger, SERVER, SYN_ACK, 1)),
+        (Side::Outside, frame(stranger, SERVER, RST_ACK, 0)),
+    ];
+    assert_eq!(marks(&unasked), (2, 0), "somebody else has asked in its name");
+    let ordinary = [
+        // Somebody ends a connection that may have stood for long; somebody begins one.
+        (Side::Outside, frame(stranger, SERVER, RST_ACK, 7)),
+        (Side::Outside, frame(stranger, SERVER, 0x04, 0)),
+        (Side::Outside, frame(stranger, SERVER, SYN, 0)),
+        (Side::Inside, frame(SERVER, stranger, SYN_ACK, 1)),
+    ];
+    assert_eq!(marks(&ordinary), (0, 0));
+    let spoofed =
+        [(Side::Outside, frame(SERVER, REMOTE, SYN, 1)), (Side::Outside, frame(SERVER, REMOTE, SYN, 1))];
+    assert_eq!(marks(&spoofed), (0, 2));
+    assert_eq!(b.line(10, Dir::Out).syn, 1, "what comes from outside is none of its own");
+}

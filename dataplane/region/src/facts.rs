@@ -12,7 +12,7 @@ use crate::flows::{
     BUCKETS, EVIDENCE_MAX, EvidenceRecord, EvidenceRing, FLOWS_MAX, FlowRow, FlowTable, WATCHED_MAX,
     WatchCell,
 };
-use crate::host::{Dir, HostId, HostLine, LineTotals, Traits};
+use crate::host::{Dir, HostId, HostLine, HostMarks, LineTotals, Marks, Traits};
 use crate::hosts_v6::{HostsV6, SlotV6};
 use crate::layout::{Capacities, PORTS_MAX, Planner, Section, WORKERS_MAX};
 use crate::link::{LINK_MAX, LinkHead, LinkRecord, LinkRing};
@@ -176,6 +176,7 @@ const _: () = {
     assert!(is_whole::<LinkRecord>(1) && is_whole::<LinkHead>(1));
     assert!(is_whole::<AtomicU64>(whole_lines::<AtomicU64>(1)));
     assert!(is_whole::<AtomicU8>(whole_lines::<AtomicU8>(1)));
+    assert!(is_whole::<HostMarks>(whole_lines::<HostMarks>(1)));
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -198,6 +199,7 @@ struct Layout {
     link: Section,
     link_heads: Section,
     macs: Section,
+    marks: Section,
     size: usize,
     hash: u64,
 }
@@ -225,6 +227,7 @@ impl Layout {
         let link = p.table::<LinkRecord>(workers * LINK_MAX);
         let link_heads = p.table::<LinkHead>(workers);
         let macs = p.table::<AtomicU64>(workers * whole_lines::<AtomicU64>(hosts));
+        let marks = p.table::<HostMarks>(workers * whole_lines::<HostMarks>(hosts));
         let (size, hash) = p.finish();
         Layout {
             capacities,
@@ -245,6 +248,7 @@ impl Layout {
             link,
             link_heads,
             macs,
+            marks,
             size,
             hash,
         }
@@ -419,6 +423,7 @@ impl Facts {
             fanout: self.fanout_maps(worker),
             early: early.get(worker * n..(worker + 1) * n).unwrap_or(&[]),
             macs: self.macs(worker),
+            marks: self.marks_of(worker),
             facts: self,
             worker,
         }
@@ -435,6 +440,22 @@ impl Facts {
         let n = whole_lines::<AtomicU64>(self.layout.capacities.hosts() as usize);
         let all: &[AtomicU64] = self.map.table(self.layout.macs);
         all.get(worker * n..(worker + 1) * n).unwrap_or(&[])
+    }
+
+    fn marks_of(&self, worker: usize) -> &[HostMarks] {
+        let n = whole_lines::<HostMarks>(self.layout.capacities.hosts() as usize);
+        let all: &[HostMarks] = self.map.table(self.layout.marks);
+        all.get(worker * n..(worker + 1) * n).unwrap_or(&[])
+    }
+
+    /// Signs that others use a host's address, summed over workers.
+    pub fn marks(&self, host: HostId) -> Marks {
+        let workers = self.layout.capacities.workers as usize;
+        let cells = (0..workers).filter_map(|w| self.marks_of(w).get(host.index()));
+        cells.map(HostMarks::read).fold(Marks::default(), |a, b| Marks {
+            unprovoked: a.unprovoked.wrapping_add(b.unprovoked),
+            outside: a.outside.wrapping_add(b.outside),
+        })
     }
 
     /// A host's maps of `epoch` and the one before, merged over workers.
@@ -628,6 +649,7 @@ pub struct WorkerFacts<'a> {
     early: &'a [AtomicU8],
     /// For each host the device that it was last heard from, and in which minute.
     macs: &'a [AtomicU64],
+    marks: &'a [HostMarks],
     /// The whole file, for IPv6 hosts and counters.
     pub facts: &'a Facts,
     /// Which worker.
@@ -667,6 +689,22 @@ impl<'a> WorkerFacts<'a> {
             cell.store(word, Relaxed);
         }
         new
+    }
+
+    /// A connection was answered or refused that the host had not asked for lately.
+    #[inline]
+    pub fn mark_unprovoked(&self, host: HostId) {
+        if let Some(m) = self.marks.get(host.index()) {
+            m.add_unprovoked();
+        }
+    }
+
+    /// A packet with the host's address as source entered outside.
+    #[inline]
+    pub fn mark_outside(&self, host: HostId) {
+        if let Some(m) = self.marks.get(host.index()) {
+            m.add_outside();
+        }
     }
 
     /// Whether a bit is set in a map of a host.

@@ -146,6 +146,43 @@ shared_struct! {
 }
 const _: () = assert!(size_of::<HostLine>() == 64 && align_of::<HostLine>() == 64);
 
+shared_struct! {
+    /// Signs on one worker that others use a host's address. Rarely written, by this worker; read by control, which takes
+    /// differences modulo 2^32.
+    pub struct HostMarks {
+        /// Connections answered or refused that the host had not asked for lately: somebody elsewhere uses its address.
+        unprovoked: AtomicU32,
+        /// Packets with its address as source that entered outside.
+        outside: AtomicU32,
+    }
+}
+
+/// The counters of [`HostMarks`] as plain numbers, modulo 2^32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// See [`HostMarks`].
+    pub unprovoked: u32,
+    /// See [`HostMarks`].
+    pub outside: u32,
+}
+
+impl HostMarks {
+    /// Counts one. Only the owning worker calls this.
+    pub(crate) fn add_unprovoked(&self) {
+        add32(&self.unprovoked, 1);
+    }
+
+    /// Counts one. Only the owning worker calls this.
+    pub(crate) fn add_outside(&self) {
+        add32(&self.outside, 1);
+    }
+
+    /// Reads both.
+    pub fn read(&self) -> Marks {
+        Marks { unprovoked: self.unprovoked.load(Relaxed), outside: self.outside.load(Relaxed) }
+    }
+}
+
 #[inline(always)]
 fn add32(c: &AtomicU32, n: u32) {
     c.store(c.load(Relaxed).wrapping_add(n), Relaxed);

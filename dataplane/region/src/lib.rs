@@ -28,7 +28,7 @@ pub use addr::Addr;
 pub use facts::{Facts, WorkerCounters};
 pub use fanout::Fanout;
 pub use flows::WatchSlot;
-pub use host::{Dir, HostFlags, HostId, HostLine, LineTotals, Traits};
+pub use host::{Dir, HostFlags, HostId, HostLine, HostMarks, LineTotals, Marks, Traits};
 pub use layout::Capacities;
 pub use map::{PageKind, RegionError, prefetch};
 pub use policy::Policy;
