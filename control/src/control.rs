@@ -13,6 +13,7 @@ use region::{Addr, Facts, HostFlags, HostId, Policy};
 use crate::breaker::Breakers;
 use crate::case::Case;
 use crate::effect::{BatchId, ClientId, Effect, Loaded, Now, StoreOp};
+use crate::history::History;
 use crate::incident::Incidents;
 use crate::link::Segment;
 use crate::locklist::LockList;
@@ -103,6 +104,7 @@ pub struct Control {
     /// Private and shared space counts as ordinary destinations (replay of captures from laboratories).
     pub(crate) lab: bool,
     pub(crate) segment: Segment,
+    pub(crate) history: History,
     /// Rules whose locks lift themselves when a server that offended is quiet, by name.
     pub(crate) quiet_rules: BTreeMap<String, Duration>,
     /// Locks of those that somebody has to lift all the same.
@@ -174,6 +176,7 @@ impl Control {
             cases: BTreeMap::new(),
             lab: false,
             segment: Segment::new(loaded.hash_key, &config),
+            history: History::new(policy.capacities()),
             quiet_rules: Control::quiet_rules(&config),
             by_hand: BTreeSet::new(),
             offended: HashMap::new(),
@@ -319,6 +322,7 @@ impl Control {
             last if same => last,
             _ => incarnation,
         };
+        self.begin_history(&facts, same, alone_since);
         let gap = self.usage == Use::Live;
         let gap_ns = if gap { now.unix_ns.saturating_sub(i128::from(alone_since)).max(0) } else { 0 };
         let merged_ns = now.mono_ns.saturating_sub(u64::try_from(gap_ns).unwrap_or(u64::MAX));
@@ -345,6 +349,7 @@ impl Control {
 
     /// The dataplane is gone: the wire is down.
     pub fn detach(&mut self) {
+        self.end_history();
         self.life = None;
         self.windows.clear();
         self.watch.forget_all(&self.policy);
@@ -374,6 +379,7 @@ impl Control {
         self.turn_watch();
         self.judge_uplink();
         self.close_and_lift();
+        self.write_history();
         self.publish();
         for (rule, row) in self.breakers.take_changed() {
             self.keep(vec![StoreOp::SetBreaker { rule: rule.to_string(), latched: Some(row) }]);
@@ -654,6 +660,8 @@ impl Control {
         let retired = [&self.retired[..], &gone].concat();
         let networks =
             Networks::allocate_uncounted(&config, &self.policy, self.networks.addressing(), &retired)?;
+        // Ids may stand for other hosts from now on.
+        self.flush_history();
         self.retired = retired;
         self.networks = networks;
         self.locks.set_global_exceptions(config.exceptions.clone());

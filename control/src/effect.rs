@@ -6,6 +6,9 @@ use api::{Event, IncidentRow, LockRow, Response, Target, Time};
 use config::Inventory;
 use letters::Letter;
 
+use crate::claim::Question;
+use crate::history::HistoryOp;
+
 /// Time as the core sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -226,6 +229,10 @@ pub enum Effect {
     Reply(ClientId, Response),
     /// Ask the store about the outbox, for a client.
     AskOutbox(ClientId, OutboxAsk),
+    /// Keep this of histories, in order. What cannot be kept is a gap, and said to be one.
+    History(HistoryOp),
+    /// Answer a client from histories.
+    AskEvidence(ClientId, Box<Question>),
     /// Read configuration and inventory again, then call [`crate::control::Control::reload`] and
     /// [`crate::control::Control::set_inventory`].
     ReadConfig(ClientId),

@@ -7,11 +7,13 @@
 mod approval;
 pub mod breaker;
 mod case;
+pub mod claim;
 pub mod control;
 pub mod detect;
 pub mod dump;
 pub mod effect;
 pub mod evidence;
+pub mod history;
 pub mod incident;
 mod inventory;
 mod judge;

@@ -71,6 +71,10 @@ impl Control {
                 self.effects.push(Effect::ReadConfig(client));
                 return;
             }
+            question @ Request::Evidence { .. } => match self.ask_evidence(client, question) {
+                Ok(()) => return,
+                Err(f) => Err(f),
+            },
             Request::Outbox { all, limit } => {
                 let ask = OutboxAsk::List { all, limit: limit.min(ROWS_MAX) };
                 return self.effects.push(Effect::AskOutbox(client, ask));

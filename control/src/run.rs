@@ -216,6 +216,8 @@ impl Shell {
                     }
                     Effect::Reply(client, response) => self.reply(client, response),
                     Effect::AskOutbox(client, ask) => self.store.ask(client, ask),
+                    Effect::History(op) => self.store.keep_history(op),
+                    Effect::AskEvidence(client, question) => self.store.ask_evidence(client, question),
                     Effect::ReadConfig(client) => self.begin_reload(Some(client)),
                 }
             }
@@ -331,6 +333,16 @@ impl Shell {
                 None => self.control.content("office"),
             }
         }
+        if self.store.history_fails() {
+            let text = "the history of hosts cannot be written: `cordon evidence` will have a gap";
+            self.control.complain(
+                "history",
+                text,
+                "free space on the disk of [run] state; see df and the log",
+            );
+        } else {
+            self.control.content("history");
+        }
         let hangs = self
             .submitted
             .values()
@@ -387,6 +399,8 @@ impl Shell {
     /// Everything in the order opposite to its start. Policy stays as it is: what is locked stays locked.
     fn stop(mut self) {
         self.notifier.stopping();
+        self.control.stop(now());
+        self.settle();
         let lost = self.store.stop(LAST_WRITES);
         // Who waits for an answer gets it if it is there by now.
         self.take_stored();

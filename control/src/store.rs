@@ -6,6 +6,7 @@
 
 mod db;
 mod evidence;
+mod history;
 mod kept;
 mod load;
 mod outbox;
@@ -18,17 +19,20 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use api::{Response, Time};
+use api::{ErrorCode, Failure, Payload, Response, Time};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use region::map::WriterLock;
 use region::{Policy, RegionError};
 
+use crate::claim::{self, Question};
 use crate::effect::{BatchId, ClientId, Loaded, OutboxAsk, StoreOp};
+use crate::history::HistoryOp;
 use crate::log;
 use db::{Db, Fault, Mode};
+use history::History;
 
 pub use db::FILE;
 pub use kept::last_good;
@@ -88,6 +92,9 @@ enum Job {
     Post(post::Job),
     /// A client's.
     Outbox(ClientId, OutboxAsk),
+    History(HistoryOp),
+    /// A client's.
+    Evidence(ClientId, Box<Question>),
     Stop,
 }
 
@@ -99,6 +106,7 @@ pub struct Store {
     answers: Receiver<(ClientId, Response)>,
     done: Receiver<usize>,
     waiting: Arc<AtomicU64>,
+    history_fails: Arc<AtomicBool>,
     bell: Arc<Bell>,
 }
 
@@ -146,6 +154,7 @@ impl Store {
         let (jobs, job_queue) = unbounded();
         let (result_sender, results) = unbounded();
         let (answer_sender, answers) = unbounded();
+        let history_fails = Arc::new(AtomicBool::new(false));
         let (done_sender, done) = unbounded();
         let bell = Arc::new(Bell::default());
         let waiting = Arc::new(AtomicU64::new(0));
@@ -159,6 +168,8 @@ impl Store {
             next_try: None,
             failure: String::new(),
             results: result_sender,
+            history: History::new(places.state),
+            history_fails: Arc::clone(&history_fails),
             answers: answer_sender,
             bell: Arc::clone(&bell),
             wake: Box::new(wake),
@@ -175,7 +186,7 @@ impl Store {
                 let _ = done_sender.send(keeper.pending.len());
             })
             .map_err(|source| StoreError::System { call: "starting the store's thread", source })?;
-        let store = Store { jobs, results, answers, done, waiting, bell };
+        let store = Store { jobs, results, answers, done, waiting, history_fails, bell };
         if !start.recovered.is_empty() {
             store.submit(BatchId(0), start.recovered, true);
         }
@@ -199,6 +210,22 @@ impl Store {
     pub fn ask(&self, client: ClientId, ask: OutboxAsk) {
         // Without the thread the client times out by itself.
         let _ = self.jobs.send(Job::Outbox(client, ask));
+    }
+
+    /// Keeps histories, in order; what cannot be kept is a gap in the end.
+    pub fn keep_history(&self, op: HistoryOp) {
+        // Without the thread, what is missing is told by its missing.
+        let _ = self.jobs.send(Job::History(op));
+    }
+
+    /// Asks what an address did, for a client; the answer comes with [`Store::answers`].
+    pub fn ask_evidence(&self, client: ClientId, question: Box<Question>) {
+        let _ = self.jobs.send(Job::Evidence(client, question));
+    }
+
+    /// Whether the history of hosts cannot be written at present.
+    pub fn history_fails(&self) -> bool {
+        self.history_fails.load(Relaxed)
     }
 
     /// Answers for clients since the last call.
@@ -375,6 +402,8 @@ struct Keeper {
     /// Set while the disk fails.
     next_try: Option<Instant>,
     failure: String,
+    history: History,
+    history_fails: Arc<AtomicBool>,
     results: Sender<Stored>,
     answers: Sender<(ClientId, Response)>,
     bell: Arc<Bell>,
@@ -398,12 +427,43 @@ impl Keeper {
                     let _ = self.answers.send((client, answer));
                     (self.wake)();
                 }
+                Ok(Job::History(op)) => {
+                    self.history.take(op);
+                    self.history_fails.store(self.history.failure().is_some(), Relaxed);
+                }
+                Ok(Job::Evidence(client, question)) => {
+                    let answer = self.answer_evidence(*question);
+                    let _ = self.answers.send((client, answer));
+                    (self.wake)();
+                }
                 Err(RecvTimeoutError::Timeout) => self.try_pending(),
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.try_pending();
                     return;
                 }
             }
+        }
+    }
+
+    /// What an address did, from histories and from the store.
+    fn answer_evidence(&mut self, question: Question) -> Response {
+        let found = self.history.find(&question).and_then(|mut found| {
+            let span = question.asked;
+            let Some(net) = question.target.prefix() else { return Ok(found) };
+            let rows = self.with_db(|db| {
+                let events = load::lock_events(db, &net, span)?;
+                Ok((load::incidents_of(db, &question.target.to_string(), span)?, events))
+            });
+            (found.incidents, found.lock_events) = rows.map_err(|e| e.to_string())?;
+            Ok(found)
+        });
+        match found {
+            Ok(found) => Response::Ok(Payload::Evidence(Box::new(claim::report(question, found)))),
+            Err(e) => Response::Error(Failure::new(
+                ErrorCode::Failed,
+                format!("the history cannot be read: {e}"),
+                "mend the disk of [run] state and ask again",
+            )),
         }
     }
 

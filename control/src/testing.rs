@@ -8,9 +8,11 @@ use api::{LockRow, Payload, Request, Response};
 use config::{Config, Rule};
 use region::{Capacities, Facts, HostFlags, HostId, Policy};
 
+use crate::claim::Question;
 use crate::control::{Control, Use};
 use crate::detect::{Finding, Level, Over};
 use crate::effect::{ClientId, Effect, Loaded, Now, StoreOp};
+use crate::history::HistoryOp;
 
 /// What a test's clock begins at.
 const BEGIN_NS: u64 = 1_000_000_000_000_000;
@@ -21,6 +23,10 @@ pub(crate) struct Desk {
     pub(crate) now: Now,
     /// Everything that was stored, in order.
     pub(crate) stored: Vec<StoreOp>,
+    /// What it was told of histories.
+    pub(crate) history: Vec<HistoryOp>,
+    /// Questions that it was asked.
+    pub(crate) questions: Vec<Question>,
     answers: VecDeque<Response>,
 }
 
@@ -30,8 +36,17 @@ impl Desk {
         Desk::with(sections, Loaded { hash_key: [1, 2], ..Loaded::default() }, 0)
     }
 
+    /// The same beside a dataplane that lives.
+    pub(crate) fn live(sections: &str) -> Desk {
+        Desk::make(Use::Live, sections, Loaded { hash_key: [1, 2], ..Loaded::default() }, 0)
+    }
+
     /// The same with what a store had, so many milliseconds later.
     pub(crate) fn with(sections: &str, loaded: Loaded, later_ms: u64) -> Desk {
+        Desk::make(Use::Replay, sections, loaded, later_ms)
+    }
+
+    fn make(usage: Use, sections: &str, loaded: Loaded, later_ms: u64) -> Desk {
         let text = format!(
             "[tables]\nhosts = 256\nipv6_hosts = 16\n[[network]]\nprefix = \"192.0.2.0/24\"\n{sections}"
         );
@@ -40,9 +55,16 @@ impl Desk {
         let policy = Arc::new(Policy::anonymous(capacities, 64, [1, 2]).expect("memory"));
         let mut now = Now { mono_ns: BEGIN_NS, unix_ns: UNIX_NS };
         forward(&mut now, later_ms);
-        let mut control = Control::new(Use::Replay, config, policy, loaded, now).expect("a core");
+        let mut control = Control::new(usage, config, policy, loaded, now).expect("a core");
         control.attach(Arc::new(Facts::anonymous(capacities).expect("memory")), now);
-        let mut desk = Desk { control, now, stored: Vec::new(), answers: VecDeque::new() };
+        let mut desk = Desk {
+            control,
+            now,
+            stored: Vec::new(),
+            history: Vec::new(),
+            questions: Vec::new(),
+            answers: VecDeque::new(),
+        };
         desk.wait(0);
         desk
     }
@@ -59,6 +81,12 @@ impl Desk {
         self.control.request(ClientId(1), "root", request, self.now);
         self.settle();
         self.answers.pop_front().expect("an answer")
+    }
+
+    /// Asks, and leaves the answer to the store.
+    pub(crate) fn tell(&mut self, request: Request) {
+        self.control.request(ClientId(1), "root", request, self.now);
+        self.settle();
     }
 
     /// The rows of an answer that must be good.
@@ -81,6 +109,8 @@ impl Desk {
                         self.stored.extend(ops);
                         self.control.stored(batch, Ok(()), self.now);
                     }
+                    Effect::History(op) => self.history.push(op),
+                    Effect::AskEvidence(_, question) => self.questions.push(*question),
                     Effect::Reply(_, response) => self.answers.push_back(response),
                     other => panic!("{other:?}"),
                 }

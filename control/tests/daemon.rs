@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use api::{ErrorCode, Request};
 use common::{Client, Rig, SOON, failure, lock, rows};
 use nix::sys::signal::Signal;
-use region::{Addr, Capacities, Facts, Policy};
+use pipeline::{Frame, Mode, Pipeline};
+use region::{Addr, Capacities, Facts, Policy, Side, Verdict};
 
 /// Whether the policy file enforces a lock on an address, as a dataplane would find it.
 fn enforced(rig: &Rig, address: [u8; 4]) -> bool {
@@ -267,4 +268,80 @@ fn help_names_what_it_does() {
     let out = Command::new(env!("CARGO_BIN_EXE_cordond")).args(["run", "--help"]).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     assert!(out.status.success() && text.contains("--with-dataplane") && text.contains("SIGHUP"), "{text}");
+}
+
+/// What `cordon evidence` says of a host, or nothing while it cannot be asked.
+fn evidence(daemon: &common::Daemon, address: &str) -> api::EvidenceReport {
+    let request =
+        Request::Evidence { target: address.parse().unwrap(), since: None, until: None, claimed: None };
+    match daemon.ask(&request) {
+        api::Response::Ok(api::Payload::Evidence(e)) => *e,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Lets a server send datagrams, as a worker counts them.
+fn send(facts: &Facts, policy: &Policy, packets: usize) {
+    let mut frame = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28].to_vec();
+    frame.extend([0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 10, 198, 51, 100, 7, 0, 53, 0, 53, 0, 8, 0, 0]);
+    let mut path = Pipeline::new(0, Mode::Inline, facts);
+    for _ in 0..packets {
+        let frame = Frame { bytes: &frame, length: 60, side: Side::Inside, time: 0, segment: false };
+        path.poll(facts, Some(policy));
+        path.run(facts, Some(policy), &[frame], &mut [Verdict::Forward]);
+    }
+}
+
+#[test]
+fn what_a_server_sent_outlives_cordond_and_what_was_not_seen_is_said() {
+    let rig = Rig::new();
+    let mut daemon = rig.start();
+    let capacities = Capacities { workers: 1, hosts_v4: 1024, hosts_v6: 256, locks: 0 };
+    let now = || u64::try_from(api::Time::now().unix_ms()).unwrap() * 1_000_000;
+    let facts = Facts::create(rig.tables.path(), capacities, now()).unwrap();
+    facts.header().phase.store(1, Relaxed);
+    daemon.until("attached", |d| d.status().incarnation);
+    let policy = Policy::open(rig.tables.path()).unwrap();
+    let sent = |d: &common::Daemon| evidence(d, "192.0.2.10").out.traffic.packets;
+    send(&facts, &policy, 12);
+    daemon.until("12 packets are told", |d| (sent(d) == 12).then_some(()));
+    let told = evidence(&daemon, "192.0.2.10");
+    assert_eq!((told.out.traffic.udp, told.inbound.traffic.packets), (12, 0));
+    assert!(told.findings[0].contains("sent 12 packets"), "{told:?}");
+    assert!(!told.unknown.is_empty(), "before its start nothing was counted: {told:?}");
+
+    // A clean stop hands over what there is; what comes while nobody is there is taken in afterwards.
+    daemon.signal(Signal::SIGTERM);
+    daemon.ended_within(SOON).unwrap();
+    send(&facts, &policy, 30);
+    let mut daemon = rig.start();
+    daemon.until("all 42 are told", |d| (sent(d) == 42).then_some(()));
+    let gaps = evidence(&daemon, "192.0.2.10").unknown.len();
+    assert_eq!(gaps, 1, "only what was before the first start");
+
+    // kill -9 takes what no pass had read: that is said, and nothing is told twice.
+    daemon.kill();
+    send(&facts, &policy, 100);
+    let mut daemon = rig.start();
+    daemon.until("the gap's packets are told", |d| (sent(d) >= 112).then_some(()));
+    let told = evidence(&daemon, "192.0.2.10");
+    assert!((112..=142).contains(&told.out.traffic.packets), "{told:?}");
+    assert_eq!(told.unknown.len(), 2, "{told:?}");
+    assert!(told.findings[0].contains("the part of this time that Cordon saw"), "{told:?}");
+
+    // The dataplane's end.
+    let before = told.out.traffic.packets;
+    send(&facts, &policy, 5);
+    daemon.until("5 more are told", |d| (sent(d) == before + 5).then_some(()));
+    drop(facts);
+    daemon.until("let go", |d| d.status().incarnation.is_none().then_some(()));
+    assert_eq!(sent(&daemon), before + 5, "what a dead dataplane counted stays");
+    let facts = Facts::create(rig.tables.path(), capacities, now()).unwrap();
+    facts.header().phase.store(1, Relaxed);
+    daemon.until("attached", |d| d.status().incarnation);
+    send(&facts, &policy, 7);
+    daemon.until("another life counts on", |d| (sent(d) == before + 12).then_some(()));
+    daemon.signal(Signal::SIGTERM);
+    daemon.ended_within(SOON).unwrap();
+    assert_eq!(sent(&rig.start()), before + 12);
 }

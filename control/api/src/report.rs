@@ -453,3 +453,77 @@ pub struct OutboxRow {
     /// The digest that it is a part of.
     pub digest: Option<String>,
 }
+
+/// A stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// From.
+    pub since: Time,
+    /// To.
+    pub until: Time,
+}
+
+/// What a host did, or was sent, in some time. Every packet was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Packets, and their bytes; dropped ones are a part of them.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// TCP SYN-ACK.
+    pub syn_ack: u64,
+    /// SYN-ACK and RST.
+    pub reactions_tcp: u64,
+    /// ICMP errors and replies.
+    pub reactions_icmp: u64,
+    /// Frames of at most 128 bytes.
+    pub small: u64,
+    /// First contacts, by a sketch: more than some hundred within 20 s are counted short, and a contact that is made
+    /// again after 20 s counts again.
+    pub first_contacts: u64,
+}
+
+/// Something that happened to a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockEvent {
+    /// When.
+    pub at: Time,
+    /// `locked`, `changed`, `unlocked`.
+    pub event: String,
+    /// By whom.
+    pub who: String,
+    /// The row as it was then.
+    pub row: LockRow,
+}
+
+/// `cordon evidence`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceReport {
+    /// The address, or the prefix of an IPv6 server.
+    pub target: Target,
+    /// What was asked for.
+    pub asked: Span,
+    /// What the numbers cover: history is kept in pieces of 5 minutes, of an hour after a day.
+    pub covered: Span,
+    /// Stretches of what was asked for of which nothing is known.
+    pub unknown: Vec<Span>,
+    /// What follows, as sentences, most important first.
+    pub findings: Vec<String>,
+    /// What Cordon cannot know.
+    pub caveats: Vec<String>,
+    /// What it sent.
+    pub out: Counted,
+    /// What it was sent.
+    pub inbound: Counted,
+    /// Connections answered or refused that it had not asked for within the last 10 to 20 s; at least so many.
+    pub unprovoked: u64,
+    /// Packets with its address as source that entered outside.
+    pub from_outside: u64,
+    /// Some protocol's numbers are missing, since more than 2^32 packets came in five minutes.
+    pub incomplete: bool,
+    /// Its incidents in that time, latest first.
+    pub incidents: Vec<IncidentRow>,
+    /// What happened to its locks in that time, in order.
+    pub lock_events: Vec<LockEvent>,
+    /// Locks that stand on it now.
+    pub locks: Vec<LockRow>,
+}

@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Direction, Reason, Target, Time};
-use crate::report::{BreakerRow, HostReport, IncidentRow, LockRow, OutboxRow, RtbhRow, StatusReport, TopRow};
+use crate::report::{
+    BreakerRow, EvidenceReport, HostReport, IncidentRow, LockRow, OutboxRow, RtbhRow, StatusReport, TopRow,
+};
 use crate::{REQUEST_MAX, VERSION};
 
 /// A request with the protocol's version.
@@ -56,6 +58,17 @@ pub enum Request {
     Show {
         /// Address, prefix or server.
         target: Target,
+    },
+    /// Did an address really do what somebody claims?
+    Evidence {
+        /// Address, or the prefix of an IPv6 server.
+        target: Target,
+        /// From; none: 24 hours ago.
+        since: Option<Time>,
+        /// To; none: now.
+        until: Option<Time>,
+        /// So many addresses or ports it is said to have scanned.
+        claimed: Option<u64>,
     },
     /// Lock by hand.
     Lock {
@@ -285,6 +298,8 @@ pub enum Payload {
     Locks(Vec<LockRow>),
     /// `show`
     Host(Box<HostReport>),
+    /// `evidence`
+    Evidence(Box<EvidenceReport>),
     /// `incidents`
     Incidents(Vec<IncidentRow>),
     /// `incident`

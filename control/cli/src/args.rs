@@ -66,6 +66,20 @@ pub(crate) enum Command {
         /// Address, prefix or server:ID
         target: Target,
     },
+    /// Did an address really send what somebody claims? From Cordon's own counters
+    Evidence {
+        /// One address of a server of yours
+        target: Target,
+        /// From: a time, or a duration ago such as 2h [default: 24h]
+        #[arg(long, value_name = "WHEN", value_parser = since)]
+        since: Option<Time>,
+        /// To: a time, or a duration ago [default: now]
+        #[arg(long, value_name = "WHEN", value_parser = since)]
+        until: Option<Time>,
+        /// So many addresses or ports it is said to have scanned
+        #[arg(long, value_name = "NUMBER")]
+        claimed: Option<u64>,
+    },
     /// Lock by hand: on disk and in force when the command returns
     #[command(group(ArgGroup::new("end").args(["for", "until"])))]
     Lock {

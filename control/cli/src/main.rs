@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 mod args;
 mod client;
 mod details;
+mod evidence;
 mod human;
 mod lists;
 mod local;
@@ -125,6 +126,9 @@ fn request(command: &Command, now: Time) -> Result<Request, Failure> {
         }
         Command::List => Request::List,
         Command::Show { target } => Request::Show { target: target.clone() },
+        Command::Evidence { target, since, until, claimed } => {
+            Request::Evidence { target: target.clone(), since: *since, until: *until, claimed: *claimed }
+        }
         Command::Lock { target, reason, note, case, direction, r#for, until, except, force } => {
             if until.is_some_and(|t| t <= now) {
                 let message = format!("--until {} is over", until.unwrap_or(now));

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::human::{Style, between, clean};
 use crate::table::WIDTH;
-use crate::{details, lists, status};
+use crate::{details, evidence, lists, status};
 
 /// What all pages share.
 pub(crate) struct Page<'a> {
@@ -27,6 +27,7 @@ impl Page<'_> {
             Payload::Top(rows) => lists::top(self, &rows),
             Payload::Locks(rows) => self.locks(request, &rows, undo),
             Payload::Host(h) => details::host(self, &h),
+            Payload::Evidence(e) => evidence::show(self, &e),
             Payload::Incidents(rows) => lists::incidents(self, &rows),
             Payload::Incident(i) => details::incident(self, &i),
             Payload::Outbox(rows) => lists::outbox(self, &rows),

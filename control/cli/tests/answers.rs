@@ -4,9 +4,10 @@
 mod common;
 
 use api::{
-    Action, Attention, BreakerRow, Direction, ErrorCode, Event, HostReport, IncidentRow, LockRow, OutboxRow,
-    OutboxState, Payload, PortReport, Reason, Request, Severity, State, StatusReport, Step, Suspension, Time,
-    TimelineEntry, TopBy, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
+    Action, Attention, BreakerRow, Counted, Direction, ErrorCode, Event, EvidenceReport, HostReport,
+    IncidentRow, LockEvent, LockRow, OutboxRow, OutboxState, Payload, PortReport, Reason, Request, Severity,
+    Span, State, StatusReport, Step, Suspension, Time, TimelineEntry, TopBy, TopRow, Traffic, VerdictCount,
+    WireReport, WorkerReport,
 };
 use common::{Fake, ago, cordon, incident, lock, target};
 
@@ -373,6 +374,63 @@ fn an_incident_is_told_from_its_beginning_to_its_end() {
         ],
         &[],
     );
+}
+
+#[test]
+fn evidence_begins_with_sentences_and_ends_with_what_it_does_not_say() {
+    let (since, until) = (ago(7_200_000), ago(0));
+    let out = Counted {
+        traffic: Traffic { packets: 12, bytes: 720, tcp: 12, syn: 12, ..Traffic::default() },
+        first_contacts: 3,
+        ..Counted::default()
+    };
+    let report = EvidenceReport {
+        target: target("192.0.2.10"),
+        asked: Span { since, until },
+        covered: Span { since, until },
+        unknown: vec![],
+        findings: vec![
+            "In this time 192.0.2.10 sent 12 packets: 12 TCP, 12 of them SYN, 0 UDP, 0 ICMP, 0 others."
+                .to_owned(),
+            "It did not send what a scan of 1,000 addresses or ports needs.".to_owned(),
+        ],
+        caveats: vec![
+            "What the server sends by ways that do not pass this appliance is not seen.".to_owned(),
+        ],
+        out,
+        inbound: Counted::default(),
+        unprovoked: 1_234,
+        from_outside: 5,
+        incomplete: false,
+        incidents: vec![incident("C-2026-000009", "192.0.2.10")],
+        lock_events: vec![LockEvent {
+            at: ago(60_000),
+            event: "locked".to_owned(),
+            who: "cordon".to_owned(),
+            row: lock(3, "192.0.2.10"),
+        }],
+        locks: vec![lock(3, "192.0.2.10")],
+    };
+    let fake = Fake::ok(Payload::Evidence(Box::new(report.clone())));
+    let ran = fake.run(&["evidence", "192.0.2.10", "--since", "2h", "--claimed", "1000"]).fits().is(
+        0,
+        &["(2 h):", "1,234", "answers to what it did not ask", "Locked now:", "What this does not say:"],
+        &[],
+    );
+    let sentence = ran.out.find("It did not send").unwrap();
+    assert!(sentence < ran.out.find("COUNTED").unwrap(), "{}", ran.out);
+    let Request::Evidence { target: t, since: Some(since), until: None, claimed: Some(1000) } =
+        fake.request()
+    else {
+        panic!("another request")
+    };
+    assert_eq!(t, target("192.0.2.10"));
+    let back = Time::now().unix_ms() - since.unix_ms();
+    assert!((7_200_000..7_300_000).contains(&back), "{back}");
+
+    let out =
+        Fake::ok(Payload::Evidence(Box::new(report.clone()))).run(&["evidence", "192.0.2.10", "--json"]).out;
+    assert_eq!(serde_json::from_str::<EvidenceReport>(&out).unwrap(), report);
 }
 
 #[test]

@@ -288,6 +288,12 @@ pub struct Evidence {
     pub locale: Locale,
     /// Days that closed incidents are kept.
     pub retention_days: u32,
+    /// Most bytes of all folders of evidence; 0: no bound.
+    pub size_max: u64,
+    /// Days that the history of hosts is kept.
+    pub history_days: u32,
+    /// Most bytes of it.
+    pub history_max: u64,
     /// How rows of scan logs are dressed.
     pub style: LogStyle,
     /// Rows of a scan log.

@@ -223,6 +223,9 @@ pub(crate) struct Rtbh {
 pub(crate) struct Evidence {
     pub(crate) locale: Locale,
     pub(crate) retention_days: Option<Spanned<u32>>,
+    pub(crate) size_max: Option<Text>,
+    pub(crate) history_days: Option<Spanned<u32>>,
+    pub(crate) history_max: Option<Text>,
     pub(crate) style: crate::LogStyle,
     pub(crate) rows_max: Option<Spanned<usize>>,
     pub(crate) externals_max: Option<Spanned<usize>>,

@@ -115,6 +115,12 @@ impl Validator<'_> {
             evidence: Evidence {
                 locale: f.evidence.locale,
                 retention_days: self.number("retention_days", f.evidence.retention_days, 90, 1..=3_650),
+                size_max: match f.evidence.size_max {
+                    Some(off) if off.get_ref() == "off" => 0,
+                    some => self.size("size_max", some, 20 << 30, 1 << 20),
+                },
+                history_days: self.number("history_days", f.evidence.history_days, 90, 1..=3_650),
+                history_max: self.size("history_max", f.evidence.history_max, 4 << 30, 1 << 20),
                 style: f.evidence.style,
                 rows_max: self.number("rows_max", f.evidence.rows_max, 1_000, 1..=8_192),
                 externals_max: self.number("externals_max", f.evidence.externals_max, 50, 1..=1_024),

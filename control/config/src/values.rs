@@ -78,6 +78,35 @@ impl Validator<'_> {
         }
     }
 
+    /// Bytes, such as `"20GiB"`, or their default.
+    pub(crate) fn size(&mut self, key: &str, value: Option<Text>, default: u64, least: u64) -> u64 {
+        const UNITS: [(&str, u32); 6] =
+            [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("PiB", 50), ("B", 0)];
+        let Some(value) = value else { return default };
+        let text = value.get_ref();
+        let parsed = UNITS.iter().find_map(|(unit, shift)| {
+            let number = text.strip_suffix(unit)?.trim_end().replace('_', "");
+            number.parse::<u64>().ok()?.checked_mul(1 << shift)
+        });
+        match parsed {
+            Some(n) if n >= least => n,
+            Some(_) => {
+                let message = format!("{key} = \"{text}\" is too small");
+                self.wrong(value.span(), message, format!("choose at least \"{}MiB\"", least >> 20));
+                default
+            }
+            None => {
+                let message = format!("{key} = \"{text}\" is no size");
+                self.wrong(
+                    value.span(),
+                    message,
+                    "write a whole number and a unit, like \"500MiB\" or \"20GiB\"",
+                );
+                default
+            }
+        }
+    }
+
     /// A prefix without host bits.
     pub(crate) fn prefix(&mut self, value: &Text) -> Option<IpNet> {
         let text = value.get_ref();

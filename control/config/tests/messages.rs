@@ -55,6 +55,8 @@ fn every_mistake_has_a_place_and_an_advice() {
     refused("[tables]\nipv6_hosts = 100\n", 2, 14, &["power of two", "128"]);
     refused("[dataplane]\nmtu = 20\n", 2, 7, &["68 to 9700"]);
     refused("[dataplane]\nstart_wait = \"5 parsecs\"\n", 2, 14, &["no duration"]);
+    refused("[evidence]\nsize_max = \"20 GB\"\n", 2, 12, &["no size", "20GiB"]);
+    refused("[evidence]\nhistory_max = \"1KiB\"\n", 2, 15, &["too small", "1MiB"]);
     refused("[unlock]\noutbound = \"1m\"\n", 2, 12, &["out of range", "10m"]);
     refused("[rules.syn-in]\nunlock = \"1h\"\n", 2, 10, &["syn-in", "inbound_quiet"]);
     refused("[dataplane]\ncores = [1, 2]\nqueues = 3\n", 3, 10, &["cores names 2"]);

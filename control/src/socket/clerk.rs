@@ -59,6 +59,7 @@ pub(super) fn is_long(response: &Response) -> bool {
         Payload::Outbox(rows) => rows.len(),
         Payload::Host(h) => h.locks.len() + h.incidents.len(),
         Payload::Rtbh(rows) => rows.len(),
+        Payload::Evidence(e) => e.incidents.len() + e.lock_events.len() + e.locks.len(),
         Payload::Breaker(rows) => rows.iter().map(|r| r.waiting.len()).sum(),
         Payload::Status(s) => s.breaker.iter().map(|r| r.waiting.len()).sum(),
         Payload::Incident(_) | Payload::Done(_) => 0,

@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use api::{ActionTaken, BreakerRow, IncidentRow, LockRow, Suspension, Target, Time, TimelineEntry};
-use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+use api::{
+    ActionTaken, BreakerRow, IncidentRow, LockEvent, LockRow, Span, Suspension, Target, Time, TimelineEntry,
+};
+use ipnet::IpNet;
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::db::{Db, Fault};
 use super::evidence;
@@ -142,16 +145,58 @@ fn suspension(r: &Row<'_>) -> rusqlite::Result<Option<Suspension>> {
     }))
 }
 
+/// Incidents of an address that meet a stretch of time.
+pub(super) fn incidents_of(db: &Db, address: &str, span: Span) -> Result<Vec<IncidentRow>, Fault> {
+    let read = || -> rusqlite::Result<Vec<_>> {
+        let c = db.connection();
+        let mut rows = c.prepare(
+            "SELECT body, id FROM incidents WHERE address = ?1 AND opened <= ?3 AND coalesce(closed, ?3) >= ?2",
+        )?;
+        let mut full = full(c)?;
+        rows.query_map(params![address, span.since.unix_ms(), span.until.unix_ms()], |r| full(r))?.collect()
+    };
+    read().map_err(|e| db.fault("reading", &e))
+}
+
+/// What happened, in a stretch of time, to locks that cover an address.
+pub(super) fn lock_events(db: &Db, net: &IpNet, span: Span) -> Result<Vec<LockEvent>, Fault> {
+    const MOST: i64 = 1_000_000;
+    let read = || -> rusqlite::Result<Vec<_>> {
+        let c = db.connection();
+        let mut rows = c.prepare(
+            "SELECT at, event, who, row FROM lock_history WHERE at >= ?1 AND at <= ?2 ORDER BY seq LIMIT ?3",
+        )?;
+        let mut found = Vec::new();
+        let mut rows = rows.query(params![span.since.unix_ms(), span.until.unix_ms(), MOST])?;
+        while let Some(r) = rows.next()? {
+            let row: LockRow = decoded(r, 3)?;
+            if row.target.prefix().is_some_and(|p| p.contains(net)) {
+                found.push(LockEvent { at: time(r, 0)?, event: r.get(1)?, who: r.get(2)?, row });
+            }
+        }
+        Ok(found)
+    };
+    read().map_err(|e| db.fault("reading", &e))
+}
+
 fn incidents(c: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
-    let mut actions =
-        c.prepare("SELECT action, at FROM incident_actions WHERE incident = ?1 ORDER BY position")?;
-    let mut steps =
-        c.prepare("SELECT at, step, detail FROM incident_steps WHERE incident = ?1 ORDER BY position")?;
     let mut rows = c.prepare(
         "SELECT body, id FROM incidents WHERE closed IS NULL
          UNION ALL SELECT * FROM (SELECT body, id FROM incidents WHERE closed IS NOT NULL ORDER BY opened DESC LIMIT ?1)",
     )?;
-    rows.query_map([CLOSED_MAX], |r| {
+    let mut full = full(c)?;
+    rows.query_map([CLOSED_MAX], |r| full(r))?.collect()
+}
+
+/// Reads incidents of `body, id` with what stands in other tables.
+fn full<'c>(
+    c: &'c Connection,
+) -> rusqlite::Result<impl FnMut(&Row<'_>) -> rusqlite::Result<IncidentRow> + 'c> {
+    let mut actions =
+        c.prepare("SELECT action, at FROM incident_actions WHERE incident = ?1 ORDER BY position")?;
+    let mut steps =
+        c.prepare("SELECT at, step, detail FROM incident_steps WHERE incident = ?1 ORDER BY position")?;
+    Ok(move |r: &Row<'_>| {
         let mut row: IncidentRow = decoded(r, 0)?;
         row.actions = actions
             .query_map([&row.id], |a| Ok(ActionTaken { action: parsed(a, 0)?, at: time(a, 1)? }))?
@@ -162,6 +207,5 @@ fn incidents(c: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
             })?
             .collect::<rusqlite::Result<_>>()?;
         Ok(row)
-    })?
-    .collect()
+    })
 }

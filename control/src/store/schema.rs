@@ -1,7 +1,7 @@
 //! The store's tables. A change of them is a new entry of [`MIGRATIONS`], never an edit of an old one.
 
 /// Each entry leads from the version before to the next one; the number of entries is the version of this program.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX, V3_MAINTENANCE, V4_RTBH];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX, V3_MAINTENANCE, V4_RTBH, V5_EVIDENCE];
 
 /// Timed maintenance unlocks, and timelines of incidents.
 const V3_MAINTENANCE: &str = "
@@ -25,6 +25,12 @@ CREATE TABLE rtbh (
     address TEXT PRIMARY KEY,
     body    TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// What `cordon evidence` looks for.
+const V5_EVIDENCE: &str = "
+CREATE INDEX lock_history_at ON lock_history (at);
+CREATE INDEX incidents_address ON incidents (address);
 ";
 
 const V1: &str = "
