@@ -10,6 +10,7 @@ use common::dataplane::{Appliance, BOTH, SOON, STOP, assert_balanced};
 use common::pcap::{self, Frames};
 use common::{Daemon, bin, run};
 use region::addressing::Addressing;
+use region::segment::SegmentRules;
 use region::{Capacities, HostFlags, Policy, Side, Verdict};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -228,7 +229,7 @@ fn policy_with_other_table_sizes_is_not_used_and_that_is_said() {
     let other = || {
         let (policy, _) = Policy::open_or_create(&appliance.tables(), c, 64, [1, 2]).unwrap();
         policy.publish_addressing(&Addressing::default()).unwrap();
-        policy.publish_locks(&[], &[]).unwrap();
+        policy.publish_locks(&[], &[], &SegmentRules::default()).unwrap();
     };
     other();
     let daemon = appliance.start();

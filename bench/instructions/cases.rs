@@ -2,6 +2,7 @@
 
 use region::addressing::{Addressing, BlockV4, NetworkV6};
 use region::locks::{LockedRange, Range, flatten};
+use region::segment::SegmentRules;
 use region::{Addr, Capacities, Facts, HostFlags, HostId, Policy, RegionError};
 
 /// Servers of most cases.
@@ -136,7 +137,7 @@ impl Case {
         for host in capacities.hosts_v4..capacities.hosts() {
             policy.set_flags(HostId(host), HostFlags(HostFlags::KNOWN));
         }
-        policy.publish_locks(&flatten(&ranges), &[])?;
+        policy.publish_locks(&flatten(&ranges), &[], &SegmentRules::default())?;
         policy.flags_hold_for(1);
         policy.set_epoch(1);
         policy.set_quotas(4096, 64);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use region::addressing::{Addressing, BlockV4, NetworkV6};
 use region::locks::{LockedRange, Range};
+use region::segment::SegmentRules;
 use region::{Addr, Capacities, Dir, Facts, HostFlags, HostId, Policy};
 
 use crate::cases::{Locks, Traffic, hosts_of, internal_v4};
@@ -55,7 +56,7 @@ impl Control {
             v6: vec![NetworkV6 { range: Range::of_prefix(v6, 32), quota: capacities.hosts_v6, slot: 0 }],
         };
         policy.publish_addressing(&addressing).map_err(|e| e.to_string())?;
-        policy.publish_locks(&[], &[]).map_err(|e| e.to_string())?;
+        policy.publish_locks(&[], &[], &SegmentRules::default()).map_err(|e| e.to_string())?;
         Ok(Control { policy: Arc::new(policy), flagged: Mutex::default(), ticks: None })
     }
 
@@ -79,7 +80,7 @@ impl Control {
         stop::wait("the worker's word on the lock list before", ACKNOWLEDGED, || {
             Ok(self.policy.locks_acknowledged(facts).then_some(()))
         })?;
-        self.policy.publish_locks(&ranges, &[]).map_err(|e| e.to_string())?;
+        self.policy.publish_locks(&ranges, &[], &SegmentRules::default()).map_err(|e| e.to_string())?;
         self.flag(&ranges);
         let life = if locks.by_address { 0 } else { facts.header().incarnation.load(Relaxed) };
         self.policy.flags_hold_for(life);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::{Target, Time};
 use config::{Config, Inventory, Rule};
 use region::policy::RequestV6;
+use region::segment::SegmentRules;
 use region::{Addr, Facts, HostFlags, HostId, Policy};
 
 use crate::breaker::Breakers;
@@ -111,6 +112,8 @@ pub struct Control {
     pub(crate) by_hand: BTreeSet<u64>,
     /// When servers were last found to offend that their rule has locked, by lock.
     pub(crate) offended: HashMap<u64, Time>,
+    /// What holds on the servers' segment, as it was last published.
+    pub(crate) published_segment: SegmentRules,
     pub(crate) waiting: BTreeMap<BatchId, Waiting>,
     /// Answers that wait until the dataplane has been told.
     pub(crate) held: Vec<(ClientId, api::Response)>,
@@ -180,6 +183,7 @@ impl Control {
             quiet_rules: Control::quiet_rules(&config),
             by_hand: BTreeSet::new(),
             offended: HashMap::new(),
+            published_segment: SegmentRules::default(),
             waiting: BTreeMap::new(),
             held: Vec::new(),
             meters: Meters::new(policy.capacities()),
@@ -400,6 +404,7 @@ impl Control {
         let at = self.now.time();
         self.incidents.note_lulls(self.now.mono_ns, at);
         for row in self.incidents.close_quiet(self.now.mono_ns, at) {
+            self.segment.forget(&row);
             self.keep(vec![StoreOp::PutIncident(Box::new(row))]);
         }
         let ended: Vec<(u64, &'static str)> = self
@@ -622,8 +627,10 @@ impl Control {
         if locks_idle && self.publish_locks {
             let (ranges, exceptions) = self.locks.enforced();
             self.stats.ranges = ranges.len() as u64;
-            match self.policy.publish_locks(&ranges, &exceptions) {
+            let segment = self.segment_rules();
+            match self.policy.publish_locks(&ranges, &exceptions, &segment) {
                 Ok(_) => {
+                    self.published_segment = segment;
                     self.publish_locks = false;
                     self.content("locks");
                 }

@@ -13,6 +13,7 @@ pub mod detect;
 pub mod dump;
 pub mod effect;
 pub mod evidence;
+mod guards;
 pub mod history;
 pub mod incident;
 mod inventory;

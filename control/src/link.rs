@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use api::{Action, Time};
+use api::{Action, IncidentRow, Time};
 use config::{Ceiling, Config, Device, Inside, Inventory, Rule};
 use ipnet::IpNet;
+use region::segment::SegmentRules;
 
 use crate::control::{Control, Use};
 use crate::effect::StoreOp;
+use crate::guards::Posts;
 use crate::incident::link_key;
-use crate::netconfig::{Allowed, Env, Finding, Gateway, Limits, Mac, Side, Watcher};
+use crate::netconfig::{Allowed, Case, Env, Finding, Gateway, Limits, Mac, Side, Watcher};
 
 /// Evidence of an incident is written again after so long, while it goes on.
 const WRITE_NS: u64 = 10_000_000_000;
+
+/// Devices whose dropped frames are counted.
+const DROPPED_MAX: usize = 4_096;
 
 /// What is known of the servers' segment.
 pub(crate) struct Segment {
@@ -24,8 +29,20 @@ pub(crate) struct Segment {
     bridges: Vec<Mac>,
     /// Frames lost on their way here, by worker.
     lost: Vec<u64>,
+    /// Where those stand whom guards concern.
+    pub(crate) posts: Posts,
+    /// Frames that guards dropped, by incident key; not all where more came than the ring of frames holds.
+    dropped: BTreeMap<String, u64>,
     /// Evidence that was written, by incident key: when, and of how many frames.
     written: BTreeMap<String, (u64, u64)>,
+}
+
+fn count_drop(dropped: &mut BTreeMap<String, u64>, key: String) {
+    if let Some(n) = dropped.get_mut(&key) {
+        *n += 1;
+    } else if dropped.len() < DROPPED_MAX {
+        dropped.insert(key, 1);
+    }
 }
 
 fn allowed(devices: &[Device]) -> Vec<Allowed> {
@@ -47,6 +64,8 @@ impl Segment {
             routers: Vec::new(),
             bridges: Vec::new(),
             lost: Vec::new(),
+            posts: Posts::default(),
+            dropped: BTreeMap::new(),
             written: BTreeMap::new(),
         };
         segment.configure(config);
@@ -61,6 +80,16 @@ impl Segment {
         self.dhcp_servers = allowed(&config.link.dhcp_servers);
         self.routers = allowed(&config.link.routers);
         self.bridges = config.link.bridges.iter().map(|m| Mac(*m)).collect();
+        self.posts.configure(config);
+    }
+
+    /// An incident is over.
+    pub(crate) fn forget(&mut self, row: &IncidentRow) {
+        if let (Some(case), Some(mac)) = (&row.case, &row.mac) {
+            let key = link_key(case, mac);
+            self.dropped.remove(&key);
+            self.written.remove(&key);
+        }
     }
 
     fn judge(&mut self, now_ns: u64, inventory: Option<&Inventory>) -> Vec<Finding> {
@@ -83,6 +112,16 @@ impl Control {
         self.config.wires.iter().any(|w| w.inside == Inside::L2)
     }
 
+    /// What is to hold on the segment. A rule that only observes drops nothing.
+    pub(crate) fn segment_rules(&self) -> SegmentRules {
+        let rule = Rule::Misconfiguration;
+        let observing = self.observing.contains(&rule) || self.config.rule(rule).action == Ceiling::Observe;
+        if observing {
+            return SegmentRules::default();
+        }
+        self.segment.posts.rules(&self.config, self.usage == Use::Live)
+    }
+
     /// Takes the segment's own frames in, and says what is wrong with them.
     pub(crate) fn judge_segment(&mut self) {
         let Some(facts) = self.facts().cloned() else { return };
@@ -98,7 +137,14 @@ impl Control {
                 let Some(f) = ring.get(n) else { continue };
                 // A stream without sides shows the whole segment at once.
                 let side = if self.usage == Use::Replay { Side::Mirror } else { f.side.into() };
-                segment.watcher.see(side, clock.mono_ns(f.time), &f.bytes, f.length);
+                let at_ns = clock.mono_ns(f.time);
+                if let Some(said) = segment.watcher.see(side, at_ns, &f.bytes, f.length) {
+                    segment.posts.hear(side, at_ns, &said);
+                    if let Some(guard) = f.guarded {
+                        let key = link_key(Case::of_guard(guard).name(), &said.source.to_string());
+                        count_drop(&mut segment.dropped, key);
+                    }
+                }
                 seen = true;
             }
             self.policy.set_link_read(worker, head);
@@ -107,9 +153,13 @@ impl Control {
                 segment.watcher.missed(now_ns);
             }
         }
+        if segment.posts.take_changed() && self.segment_rules() != self.published_segment {
+            self.publish_locks = true;
+        }
         if idle && !seen {
             return;
         }
+        let segment = &mut self.segment;
         for f in segment.judge(now_ns, self.inventory.as_deref()) {
             self.judge_link(&f);
         }
@@ -129,6 +179,7 @@ impl Control {
         open.row.last_seen = ago(f.last_ns);
         open.row.packets = f.count;
         open.row.peak = f.count;
+        open.row.dropped = self.segment.dropped.get(&key).copied().unwrap_or(0);
         open.row.seconds = f.last_ns.saturating_sub(f.first_ns).div_ceil(1_000_000_000).max(1);
         let new = open.act(action, at);
         if action == Action::Warn && open.warned_ns.is_none() {
@@ -160,12 +211,15 @@ impl Control {
             }
         }
         text += &format!(
-            "First seen {}\nLast seen  {}\nFrames     {}\n\n{}\n",
+            "First seen {}\nLast seen  {}\nFrames     {}\n",
             ago(f.first_ns),
             ago(f.last_ns),
-            f.count,
-            f.text
+            f.count
         );
+        if let Some(n) = self.segment.dropped.get(key) {
+            text += &format!("Dropped    {n} of them by a guard\n");
+        }
+        text += &format!("\n{}\n", f.text);
         if !f.examples_ns.is_empty() {
             text += "\nSome of the frames came at\n";
             for ns in &f.examples_ns {

@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use api::{
-    Attention, Direction, HostReport, PortReport, Severity, StatusReport, Target, TopBy, TopRow, Traffic,
-    VerdictCount, WireReport, WorkerReport,
+    Attention, Direction, GuardsReport, HostReport, PortReport, Severity, StatusReport, Target, TopBy,
+    TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
 };
+use region::segment::Guard;
 use region::{Class, Dir, Facts, HostFlags, HostId, PageKind, Side, Verdict};
 
 use crate::control::Control;
+use crate::guards::Post;
 use crate::locklist;
 use crate::meter::Rate;
 
@@ -112,10 +114,25 @@ impl Control {
             workers: facts.map(|f| self.workers(f)).unwrap_or_default(),
             active_hosts: self.stats.active_hosts,
             locks: self.locks.by_reason(),
+            guards: self.sees_segment().then(|| self.guards()),
             open_incidents: self.incidents.open_count(),
             breaker: self.breakers.rows(),
             pages: if pages { "small" } else { "huge" }.to_owned(),
             config: self.config.source.clone(),
+        }
+    }
+
+    fn guards(&self) -> GuardsReport {
+        let rules = &self.published_segment;
+        let of = |post: Post| {
+            self.segment.posts.gateways().filter(|(_, p)| *p == post).map(|(a, _)| a).collect::<Vec<_>>()
+        };
+        let on = Guard::ALL.into_iter().filter(|g| rules.guards.has(*g));
+        GuardsReport {
+            on: on.map(|g| g.name().to_owned()).collect(),
+            gateways: of(Post::Guarded),
+            unheard: of(Post::Silent),
+            inside: of(Post::Inside),
         }
     }
 

@@ -394,12 +394,14 @@ impl Control {
             }
             Then::Rule(rule, true) => {
                 self.observing.insert(rule);
+                self.publish_locks |= rule == Rule::Misconfiguration;
                 Payload::Done(format!(
                     "{rule} only observes: it records what it would have done. `cordon unlock --rule {rule} --since …` takes back what it did."
                 ))
             }
             Then::Rule(rule, false) => {
                 self.observing.remove(&rule);
+                self.publish_locks |= rule == Rule::Misconfiguration;
                 Payload::Done(format!("{rule} acts as configured."))
             }
             Then::BreakerReset(rule) => {

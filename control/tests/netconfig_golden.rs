@@ -11,8 +11,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use capture::Capture;
-use cordond::netconfig::frame::{Frame, What};
-use cordond::netconfig::{Case, Env, Finding, Gateway, GuardTable, Level, Mac, Side, Watcher, guard};
+use cordond::netconfig::{Case, Env, Finding, Gateway, Level, Mac, Side, Watcher};
+use pipeline::guard::guard;
+use pipeline::segment::{Frame, What};
+use region::segment::{Guard, Guards, SegmentRules};
+use region::{Addr, Capacities, Policy};
 
 const TICK_NS: u64 = 100_000_000;
 /// After the last packet of a capture, and in gaps, the clock runs on for this long.
@@ -40,6 +43,22 @@ struct Row {
     file: String,
     internal: Vec<IpAddr>,
     expected: String,
+}
+
+fn mac_of(text: &str) -> Mac {
+    let bytes: Vec<u8> = text.split(':').map(|b| u8::from_str_radix(b, 16).unwrap()).collect();
+    Mac(bytes.try_into().unwrap())
+}
+
+fn policy(rules: SegmentRules) -> Policy {
+    let sizes = Capacities { workers: 0, hosts_v4: 256, hosts_v6: 16, locks: 16 };
+    let policy = Policy::anonymous(sizes, 64, [1, 2]).unwrap();
+    policy.publish_locks(&[], &[], &rules).unwrap();
+    policy
+}
+
+fn guarded(frame: &[u8], policy: &Policy) -> Option<Guard> {
+    guard(&Frame::parse(frame)?, &policy.segment(policy.versions().locks))
 }
 
 fn folder() -> Option<PathBuf> {
@@ -210,11 +229,11 @@ fn captures_of_ordinary_servers_raise_nothing_on_a_wire_with_two_sides() {
             wrong.push(format!("{}: {found:?}", row.file));
         }
         // Nothing of what the servers sent is guarded against.
-        let table = GuardTable::new(&Env::default());
+        let policy = policy(SegmentRules { guards: Guards::ALL, ..SegmentRules::default() });
         frames(&row.path, |_, bytes, _| {
             let inside = Frame::parse(bytes).is_some_and(|f| side(&f) == Side::Inside);
-            if let Some(case) = guard(bytes, &table).filter(|_| inside) {
-                wrong.push(format!("{}: guarded as {}", row.file, case.name()));
+            if let Some(by) = guarded(bytes, &policy).filter(|_| inside) {
+                wrong.push(format!("{}: guarded, {}", row.file, by.name()));
             }
         });
     }
@@ -230,22 +249,29 @@ fn captures_with_an_inventory_lock_the_one_who_did_it_and_nobody_else() {
     let site = config::Site { groups: None, networks: &[], ipv6_host_length: 64 };
     let inventory =
         config::Inventory::parse_csv(&format!("id,addresses,macs\n{rows}"), "test", site).unwrap();
-    let gateways = ["10.2.1.254"]
-        .map(|a| Gateway { address: a.parse().unwrap(), mac: Some("ca:01:18:82:00:1c".parse().unwrap()) });
+    let gateway = mac_of("ca:01:18:82:00:1c");
+    let gateways = ["10.2.1.254"].map(|a| Gateway { address: a.parse().unwrap(), mac: Some(gateway) });
     let env = Env { inventory: Some(&inventory), gateways: &gateways, ..Env::default() };
     let found = run(&row.path, &env, |_| Side::Mirror);
-    let attacker: Mac = devices[1].1.parse().unwrap();
-    assert!(found.iter().all(|f| (f.case, f.mac) == (Case::ArpSpoof, attacker)), "{found:?}");
+    let attacker = mac_of(devices[1].1);
+    // He forwards what he has caught, under the other's address.
+    let is_his = |f: &Finding| f.mac == attacker && matches!(f.case, Case::ArpSpoof | Case::WrongMac);
+    assert!(found.iter().all(is_his), "{found:?}");
     let lock = found.iter().find(|f| f.level == Level::Lock).expect("a lock");
     assert_eq!(lock.server.as_deref(), Some("10.2.1.104"));
     eprintln!("{lock:?}");
     // The same without it: told, never locked.
     assert!(run(&row.path, &Env::default(), |_| Side::Mirror).iter().all(|f| f.level == Level::Warn));
     // The guard drops the claims on the gateway.
-    let table = GuardTable::new(&env);
+    let policy = policy(SegmentRules {
+        guards: Guards::ALL,
+        gateways: gateways.iter().map(|g| Addr::from(g.address).as_u128()).collect(),
+        devices: vec![(gateway, Guards::of(&[Guard::Arp]))],
+        ..SegmentRules::default()
+    });
     let mut dropped = Vec::new();
     frames(&row.path, |_, bytes, _| {
-        if guard(bytes, &table) == Some(Case::ArpSpoof) {
+        if guarded(bytes, &policy) == Some(Guard::Arp) {
             dropped.extend(Frame::parse(bytes).map(|f| f.source));
         }
     });
@@ -269,7 +295,11 @@ fn captures_with_flipped_cut_and_swapped_bytes_break_nothing() {
     let mut watcher = Watcher::new([1, 2]);
     let gateways = [Gateway { address: "10.2.1.254".parse().unwrap(), mac: None }];
     let env = Env { gateways: &gateways, ..Env::default() };
-    let table = GuardTable::new(&env);
+    let policy = policy(SegmentRules {
+        guards: Guards::ALL,
+        gateways: gateways.iter().map(|g| Addr::from(g.address).as_u128()).collect(),
+        ..SegmentRules::default()
+    });
     let mut frames_of_all = Vec::new();
     for row in &rows {
         let mut n = 0;
@@ -300,7 +330,7 @@ fn captures_with_flipped_cut_and_swapped_bytes_break_nothing() {
             let side = [Side::Inside, Side::Outside, Side::Mirror][dice.roll(3)];
             let wire_len = u32::try_from(dice.roll(2_000)).unwrap();
             watcher.see(side, now, frame, wire_len);
-            guard(frame, &table);
+            guarded(frame, &policy);
             now += 1_000_000 * dice.roll(50) as u64;
             if dice.roll(20) == 0 {
                 found += watcher.judge(now, &env).len();

@@ -11,6 +11,7 @@ use api::{
 use cordond::effect::{BatchId, Loaded, StoreOp};
 use cordond::store::{FILE, Opened, Places, Store, StoreError};
 use region::locks::{LockedRange, Range};
+use region::segment::SegmentRules;
 use region::{Addr, Capacities, HostFlags, Policy};
 use rusqlite::Connection;
 
@@ -265,7 +266,9 @@ fn a_damaged_file_is_set_aside_and_what_policy_enforces_is_taken_over() {
     let capacities = Capacities { workers: 1, hosts_v4: 256, hosts_v6: 16, locks: 64 };
     let policy = Policy::anonymous(capacities, 64, key).unwrap();
     let range = Range::of_prefix(Addr::V4(0xc000_0207), 32);
-    policy.publish_locks(&[LockedRange { range, bits: HostFlags::LOCK_OUT }], &[]).unwrap();
+    policy
+        .publish_locks(&[LockedRange { range, bits: HostFlags::LOCK_OUT }], &[], &SegmentRules::default())
+        .unwrap();
     let again = open_with(dir.path(), Some(&policy));
     let damage = again.loaded.damage.unwrap();
     assert!(damage.contains("set aside as") && damage.contains("1 locks taken over"), "{damage}");

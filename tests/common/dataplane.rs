@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use region::addressing::{Addressing, BlockV4, NetworkV6};
 use region::locks::{Exception, LockedRange, Range, flatten};
+use region::segment::SegmentRules;
 use region::{Addr, Capacities, Dir, Facts, HostFlags, HostId, LineTotals, Policy, Side, Verdict};
 use tempfile::TempDir;
 
@@ -205,7 +206,7 @@ impl Decisions {
     pub(crate) fn publish(&self, locks: &[Lock], exceptions: &[Exception]) {
         let rows: Vec<LockedRange> =
             locks.iter().map(|(prefix, bits)| LockedRange { range: range(prefix), bits: *bits }).collect();
-        self.policy.publish_locks(&flatten(&rows), exceptions).unwrap();
+        self.policy.publish_locks(&flatten(&rows), exceptions, &SegmentRules::default()).unwrap();
     }
 
     /// The host of an IPv4 address.

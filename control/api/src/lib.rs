@@ -14,9 +14,9 @@ mod wire;
 
 pub use domain::{Action, Direction, Event, Kind, OutboxState, Reason, State, Step, Target, Time};
 pub use report::{
-    ActionTaken, Attention, BreakerRow, Counted, EvidenceReport, HostReport, IncidentRow, LimitState,
-    LockEvent, LockRow, OutboxRow, PortReport, RtbhRow, RtbhState, Severity, Span, StatusReport, Suspension,
-    TimelineEntry, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
+    ActionTaken, Attention, BreakerRow, Counted, EvidenceReport, GuardsReport, HostReport, IncidentRow,
+    LimitState, LockEvent, LockRow, OutboxRow, PortReport, RtbhRow, RtbhState, Severity, Span, StatusReport,
+    Suspension, TimelineEntry, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
 };
 pub use wire::{Envelope, ErrorCode, Failure, Payload, Request, Response, TopBy};
 

@@ -293,6 +293,8 @@ pub struct StatusReport {
     pub active_hosts: u64,
     /// Rows of the lock list, by reason.
     pub locks: Vec<(Reason, u64)>,
+    /// What guards drop; `None` where no wire shows the servers' own segment.
+    pub guards: Option<GuardsReport>,
     /// Open incidents.
     pub open_incidents: u64,
     /// Latched rules.
@@ -301,6 +303,19 @@ pub struct StatusReport {
     pub pages: String,
     /// Where the configuration in force came from.
     pub config: String,
+}
+
+/// Guards of the servers' segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardsReport {
+    /// Guards that drop: `dhcp`, `ra`, `stp`, `arp`, `nd`.
+    pub on: Vec<String>,
+    /// Gateways whose addresses nobody inside may claim.
+    pub gateways: Vec<IpAddr>,
+    /// Gateways that were not heard from outside yet: claims on them pass.
+    pub unheard: Vec<IpAddr>,
+    /// Gateways that stand inside, and are not guarded against themselves.
+    pub inside: Vec<IpAddr>,
 }
 
 /// A latched rule.

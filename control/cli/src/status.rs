@@ -1,6 +1,6 @@
 //! `cordon status`
 
-use api::{PortReport, Severity, StatusReport};
+use api::{GuardsReport, PortReport, Severity, StatusReport};
 
 use crate::human::{between, count, scaled};
 use crate::render::{Page, wrap};
@@ -69,6 +69,9 @@ fn summary(page: &Page<'_>, s: &StatusReport) -> String {
             s.locks.iter().filter(|(_, n)| *n > 0).map(|(r, n)| format!("{} {r}", count(*n))).collect();
         if by_reason.is_empty() { "none".to_owned() } else { by_reason.join(", ") }
     });
+    if let Some(g) = &s.guards {
+        text += &page.field("Guards", &guards(g));
+    }
     text += &page.field(
         "Incidents",
         &match s.open_incidents {
@@ -85,6 +88,27 @@ fn summary(page: &Page<'_>, s: &StatusReport) -> String {
             page.invocation
         );
         text += &page.field("Breaker", &latched);
+    }
+    text
+}
+
+fn guards(g: &GuardsReport) -> String {
+    if g.on.is_empty() {
+        return "off".to_owned();
+    }
+    let mut text = g.on.join(", ");
+    let more = [
+        ("gateways", &g.gateways),
+        ("not heard from outside yet:", &g.unheard),
+        ("inside, not guarded:", &g.inside),
+    ];
+    for (what, addresses) in more.into_iter().filter(|(_, all)| !all.is_empty()) {
+        let shown: Vec<String> = addresses.iter().take(8).map(ToString::to_string).collect();
+        let rest = addresses.len().saturating_sub(8);
+        text += &format!("; {what} {}", shown.join(", "));
+        if rest > 0 {
+            text += &format!(" and {rest} more");
+        }
     }
     text
 }

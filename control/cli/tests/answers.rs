@@ -4,10 +4,10 @@
 mod common;
 
 use api::{
-    Action, Attention, BreakerRow, Counted, Direction, ErrorCode, Event, EvidenceReport, HostReport,
-    IncidentRow, LockEvent, LockRow, OutboxRow, OutboxState, Payload, PortReport, Reason, Request, Severity,
-    Span, State, StatusReport, Step, Suspension, Time, TimelineEntry, TopBy, TopRow, Traffic, VerdictCount,
-    WireReport, WorkerReport,
+    Action, Attention, BreakerRow, Counted, Direction, ErrorCode, Event, EvidenceReport, GuardsReport,
+    HostReport, IncidentRow, LockEvent, LockRow, OutboxRow, OutboxState, Payload, PortReport, Reason,
+    Request, Severity, Span, State, StatusReport, Step, Suspension, Time, TimelineEntry, TopBy, TopRow,
+    Traffic, VerdictCount, WireReport, WorkerReport,
 };
 use common::{Fake, ago, cordon, incident, lock, target};
 
@@ -76,6 +76,12 @@ fn status() -> StatusReport {
         }],
         active_hosts: 42,
         locks: vec![(Reason::AttackOut, 2), (Reason::Abuse, 0), (Reason::NonPayment, 1)],
+        guards: Some(GuardsReport {
+            on: vec!["dhcp".to_owned(), "arp".to_owned()],
+            gateways: vec!["192.0.2.1".parse().expect("an address")],
+            unheard: vec!["198.51.100.1".parse().expect("an address")],
+            inside: vec![],
+        }),
         open_incidents: 2,
         breaker: vec![],
         pages: "small".to_owned(),
@@ -95,6 +101,7 @@ fn status_begins_with_what_needs_attention_most_urgent_first() {
             "1,234,567 received (123.4 MB) = 1,234,500 forwarded + 67 dropped: balanced",
             "60 locked out, 7 tx full",
             "2 attack-out, 1 non-payment\n",
+            "dhcp, arp; gateways 192.0.2.1; not heard from outside yet: 198.51.100.1",
             "up 10G",
             "123,456,789,012",
             "STANDS STILL",

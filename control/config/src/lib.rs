@@ -55,6 +55,8 @@ pub struct Config {
     pub scan: ScanLimits,
     /// Who may do on a servers' segment what servers may not.
     pub link: Link,
+    /// Which harmful frames are dropped at once.
+    pub guards: Guards,
     /// What each rule may do.
     pub rules: BTreeMap<Rule, RuleSettings>,
     /// Prefixes that detectors never lock.
@@ -192,6 +194,43 @@ pub struct Link {
     /// Switches on the inside that may speak spanning tree, by MAC.
     pub bridges: Vec<[u8; 6]>,
 }
+
+/// What a guard does with the frames that it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuardAction {
+    /// Drops them.
+    Drop,
+    /// Lets them pass; they are told of all the same.
+    Off,
+}
+
+/// `[guards]`: what servers may not say on a segment of theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guards {
+    /// Answers of DHCP.
+    pub dhcp: GuardAction,
+    /// Router advertisements.
+    pub ra: GuardAction,
+    /// Spanning tree.
+    pub stp: GuardAction,
+    /// Claims on a gateway's address by ARP.
+    pub arp: GuardAction,
+    /// The same by neighbour discovery, and redirects.
+    pub nd: GuardAction,
+}
+
+impl Default for Guards {
+    /// Switches inside speak spanning tree too, and a tree that is cut makes loops: that guard is for those who know that
+    /// theirs are all in `[link] bridges`.
+    fn default() -> Guards {
+        use GuardAction::{Drop, Off};
+        Guards { dhcp: Drop, ra: Drop, stp: Off, arp: Drop, nd: Drop }
+    }
+}
+
+/// Most devices that `[link]` can name.
+pub const LINK_DEVICES_MAX: usize = 128;
 
 /// What happens to packets from outside with an internal source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{Antispoof, Ceiling, Inside, Locale, LockScope, ScanLimit};
+use crate::{Antispoof, Ceiling, GuardAction, Inside, Locale, LockScope, ScanLimit};
 
 /// Text, and where it stands.
 pub(crate) type Text = Spanned<String>;
@@ -25,6 +25,7 @@ pub(crate) struct File {
     pub(crate) limits: Limits,
     pub(crate) scan: Scan,
     pub(crate) link: Link,
+    pub(crate) guards: Guards,
     pub(crate) rules: BTreeMap<Text, Rule>,
     pub(crate) never_lock: Prefixes,
     pub(crate) exceptions: Prefixes,
@@ -62,6 +63,16 @@ pub(crate) struct Scan {
     pub(crate) peer_to_peer_answered_percent: Option<Spanned<u32>>,
     pub(crate) silence: Option<Text>,
     pub(crate) silence_fast: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Guards {
+    pub(crate) dhcp: Option<GuardAction>,
+    pub(crate) ra: Option<GuardAction>,
+    pub(crate) stp: Option<GuardAction>,
+    pub(crate) arp: Option<GuardAction>,
+    pub(crate) nd: Option<GuardAction>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -17,8 +17,8 @@ use crate::rules::{Rule, RuleSettings, Unlocking};
 use crate::scan::ScanLimits;
 use crate::values::Validator;
 use crate::{
-    Breaker, Config, Control, DEFAULT_GROUP, Dataplane, Device, Evidence, Feed, HOSTS_MAX, Link, Run, Tables,
-    Unlock,
+    Breaker, Config, Control, DEFAULT_GROUP, Dataplane, Device, Evidence, Feed, Guards, HOSTS_MAX,
+    LINK_DEVICES_MAX, Link, Run, Tables, Unlock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -63,6 +63,14 @@ impl Validator<'_> {
         let wires = self.wires(f.wire);
         let scan = self.scan(f.scan);
         let link = self.link(&f.link);
+        let d = Guards::default();
+        let guards = Guards {
+            dhcp: f.guards.dhcp.unwrap_or(d.dhcp),
+            ra: f.guards.ra.unwrap_or(d.ra),
+            stp: f.guards.stp.unwrap_or(d.stp),
+            arp: f.guards.arp.unwrap_or(d.arp),
+            nd: f.guards.nd.unwrap_or(d.nd),
+        };
         let rules = self.rules(f.rules);
         let control_core = f.control.core.clone();
         let control = self.control(f.control, &run);
@@ -80,6 +88,7 @@ impl Validator<'_> {
             groups,
             scan,
             link,
+            guards,
             rules,
             never_lock: self.prefixes(f.never_lock),
             exceptions: self.prefixes(f.exceptions),
@@ -316,6 +325,13 @@ impl Validator<'_> {
         let mut devices = |list: &[raw::Text]| list.iter().filter_map(|d| self.device(d)).collect::<Vec<_>>();
         let (dhcp_servers, routers, bridges) =
             (devices(&l.dhcp_servers), devices(&l.routers), devices(&l.bridges));
+        let all = [&l.dhcp_servers, &l.routers, &l.bridges].into_iter().flatten();
+        if let Some(first) = all.clone().nth(LINK_DEVICES_MAX) {
+            let message =
+                format!("[link] names {} devices, there is room for {LINK_DEVICES_MAX}", all.count());
+            let advice = "name those on the inside only: what comes from outside needs no leave";
+            self.wrong(first.span(), message, advice);
+        }
         let mut macs = Vec::new();
         for (device, text) in bridges.iter().zip(&l.bridges) {
             match device {

@@ -3,7 +3,7 @@
 use region::facts::keyed_hash;
 
 use super::Mac;
-use super::frame::Segment;
+use pipeline::segment::Segment;
 
 const WAYS: usize = 4;
 const BUCKETS: usize = 4_096;

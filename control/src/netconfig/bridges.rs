@@ -1,10 +1,10 @@
 //! Spanning tree (IEEE 802.1D-2004, PVST+): servers have no business in it, and a new root moves everybody's traffic.
 
-use super::frame::{Bpdu, Segment};
 use super::offences::{Note, Offences, Reason};
 use super::stations::Fresh;
 use super::table::{Key, Table};
 use super::{Case, Env, Mac, Side};
+use pipeline::segment::{Bpdu, Segment};
 
 const BRIDGES_MAX: usize = 256;
 const TREES_MAX: usize = 256;

@@ -11,11 +11,11 @@ use std::net::IpAddr;
 use region::Addr;
 
 use super::asks::{Asker, Asks, Reply};
-use super::frame::Segment;
 use super::offences::{Note, Offences, Reason};
 use super::owners::{Holder, Owners};
 use super::table::{Key, Table};
 use super::{Case, Mac, Side};
+use pipeline::segment::Segment;
 
 /// Claims on addresses that one device may have in the table, and as many sources of packets.
 pub(super) const CLAIMS_OF_ONE: u32 = 256;

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::frame::{Dhcp, Segment};
 use super::offences::{Note, Offences, Reason};
 use super::stations::{StationKey, Stations};
 use super::table::{Key, Table};
 use super::{Case, Env, Mac, Side, env};
+use pipeline::segment::{Dhcp, Segment};
 
 const DISCOVER: u8 = 1;
 const REQUEST: u8 = 3;

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use super::claims::{Claim, ClaimKey, spoof};
 use super::env::{lists, may_use};
-use super::frame::Segment;
 use super::offences::{Note, Offence, OffenceKey, Offences, Reason};
 use super::stations::{Station, StationKey};
 use super::watcher::Watcher;
 use super::{Case, Env, FINDINGS_MAX, Finding, Level, Mac, Side};
+use pipeline::segment::Segment;
 
 /// Devices of one case that become known within [`MANY_NS`]; more are made-up MAC addresses of one, and told as one.
 const MANY: u32 = 32;

@@ -3,7 +3,7 @@
 //!
 //! [`Watcher`] is given frames of the control protocols and samples of ordinary packets, and is asked at every tick what
 //! was wrong ([`Watcher::judge`]). It does no I/O and has no clock: equal frames at equal times give equal findings.
-//! [`guard()`] is the part that the packet path can do by itself: it names frames that do harm at once.
+//! What does harm at once the packet path drops by itself ([`pipeline::guard`]).
 //!
 //! # Sides
 //!
@@ -40,8 +40,6 @@ mod bridges;
 mod claims;
 mod dhcp;
 pub mod env;
-pub mod frame;
-pub mod guard;
 mod judge;
 mod offences;
 mod owners;
@@ -49,100 +47,21 @@ mod routers;
 mod stations;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod watcher;
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 pub use env::{Allowed, Env, Gateway, Limits};
-pub use guard::{GuardTable, guard};
+use pipeline::segment::Segment;
+pub use region::Mac;
+use region::segment::Guard;
 pub use watcher::{Misses, Watcher};
 
 /// Findings of one call of [`Watcher::judge`].
 pub const FINDINGS_MAX: usize = 128;
-
-/// An Ethernet address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(pub [u8; 6]);
-
-impl Mac {
-    /// Broadcast.
-    pub const BROADCAST: Mac = Mac([0xff; 6]);
-
-    /// A group's: never a source (IEEE 802.3 clause 3.2.3).
-    pub const fn is_group(self) -> bool {
-        self.0[0] & 1 != 0
-    }
-
-    /// Chosen by software rather than by a maker.
-    pub const fn is_local(self) -> bool {
-        self.0[0] & 2 != 0
-    }
-
-    /// Nobody's: recordings of a loopback interface.
-    pub fn is_zero(self) -> bool {
-        self.0 == [0; 6]
-    }
-
-    /// An address that devices share by design: VRRP and CARP (RFC 9568), HSRP versions 1 and 2 and for IPv6, GLBP, and
-    /// Microsoft's network load balancing. It moves between devices, and stands beside their own.
-    pub fn is_shared(self) -> bool {
-        match self.0 {
-            [0x00, 0x00, 0x5e, 0x00, 0x01 | 0x02, _] | [0x00, 0x00, 0x0c, 0x07, 0xac, _] => true,
-            [0x00, 0x00, 0x0c, 0x9f, b, _] => b >= 0xf0,
-            [0x00, 0x05, 0x73, 0xa0, b, _] => b <= 0x0f,
-            [0x00, 0x07, 0xb4, ..] | [0x02 | 0x03, 0xbf, ..] => true,
-            _ => false,
-        }
-    }
-
-    /// Two ports of one network card, as far as their numbers tell: Linux bonds in the mode `balance-alb` answer for one
-    /// address with several of them, and so does a server with two ports on one segment.
-    pub fn is_beside(self, other: Mac) -> bool {
-        const PORTS: u32 = 3;
-        let low = |m: Mac| u32::from_be_bytes([0, m.0[3], m.0[4], m.0[5]]);
-        // Addresses under 00:00:00 are set by hand, one after the other.
-        self.0[..3] == other.0[..3]
-            && self.0[..3] != [0; 3]
-            && !self.is_local()
-            && low(self).abs_diff(low(other)) <= PORTS
-    }
-
-    /// As a number.
-    pub fn number(self) -> u64 {
-        let m = self.0;
-        u64::from_be_bytes([0, 0, m[0], m[1], m[2], m[3], m[4], m[5]])
-    }
-}
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl FromStr for Mac {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Mac, String> {
-        let mut mac = [0; 6];
-        let mut parts = s.split([':', '-']);
-        for byte in &mut mac {
-            let part = parts.next().filter(|p| p.len() == 2);
-            let part = part.and_then(|p| u8::from_str_radix(p, 16).ok());
-            *byte = part.ok_or_else(|| format!("`{s}` is no MAC address: write 02:00:5e:10:00:01"))?;
-        }
-        if parts.next().is_some() {
-            return Err(format!("`{s}` is longer than a MAC address"));
-        }
-        Ok(Mac(mac))
-    }
-}
 
 /// Where a frame was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +130,17 @@ impl Case {
         Case::BroadcastStorm,
     ];
 
+    /// What a frame says that a guard drops.
+    pub const fn of_guard(g: Guard) -> Case {
+        match g {
+            Guard::Dhcp => Case::RogueDhcp,
+            Guard::Ra => Case::RogueRa,
+            Guard::Stp => Case::Stp,
+            Guard::Arp => Case::ArpSpoof,
+            Guard::Nd => Case::NdSpoof,
+        }
+    }
+
     /// Its name in incidents.
     pub const fn name(self) -> &'static str {
         match self {
@@ -251,7 +181,7 @@ pub struct Finding {
     /// The MAC is made up: nobody can be blamed by it.
     pub is_forged: bool,
     /// VLAN tags, 0 for none.
-    pub segment: frame::Segment,
+    pub segment: Segment,
     /// The address of the one who did it: the inventory's, else the one it was first heard with.
     pub address: Option<IpAddr>,
     /// The server that the inventory names.

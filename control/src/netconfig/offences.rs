@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::frame::Segment;
 use super::table::{Key, Table};
 use super::{Case, Mac};
+use pipeline::segment::Segment;
 
 const CLAIMED: usize = 4;
 const EXAMPLES: usize = 4;

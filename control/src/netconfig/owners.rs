@@ -3,9 +3,9 @@
 //! An address that moves once moves on purpose: a fail-over, a new network card, a machine that was moved, a lease that
 //! another client got. An address that goes back and forth within two minutes is held by two devices at once.
 
-use super::frame::Segment;
 use super::table::{Key, Table};
 use super::{Mac, Side};
+use pipeline::segment::Segment;
 
 /// A holder that has been silent for this long has lost the address.
 const SILENT_NS: u64 = 300_000_000_000;

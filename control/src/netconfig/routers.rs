@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::claims::number;
-use super::frame::{Nd, Router, Segment};
 use super::offences::{Note, Offences, Reason};
 use super::owners::Owners;
 use super::stations::{StationKey, Stations};
 use super::table::{Key, Table};
 use super::{Case, Env, Mac, Side, env};
+use pipeline::segment::{Nd, Router, Segment};
 
 const ROUTERS_MAX: usize = 64;
 const SECOND_NS: u64 = 1_000_000_000;

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use region::facts::keyed_hash;
 
-use super::frame::Segment;
 use super::table::{Key, Table};
 use super::{Mac, Side};
+use pipeline::segment::Segment;
 
 const EPOCH_NS: u64 = 10_000_000_000;
 const EPOCHS: usize = 6;

@@ -4,15 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Env, Finding, Mac, Side, Watcher};
 
-pub(super) const SECOND: u64 = 1_000_000_000;
-pub(super) const ALL: Mac = Mac::BROADCAST;
-pub(super) const ALL_NODES: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
+pub(crate) const SECOND: u64 = 1_000_000_000;
+pub(crate) const ALL: Mac = Mac::BROADCAST;
+pub(crate) const ALL_NODES: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 
-pub(super) fn mac(n: u8) -> Mac {
+pub(crate) fn mac(n: u8) -> Mac {
     Mac([0x00, 0x16, 0x3e, n, n, n])
 }
 
-pub(super) fn ip(s: &str) -> IpAddr {
+pub(crate) fn ip(s: &str) -> IpAddr {
     s.parse().unwrap_or_else(|e| panic!("{s}: {e}"))
 }
 
@@ -24,7 +24,7 @@ fn v6(s: &str) -> Ipv6Addr {
     s.parse().unwrap_or_else(|e| panic!("{s}: {e}"))
 }
 
-pub(super) fn ethernet(from: Mac, to: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(from: Mac, to: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&to.0[..], &from.0, &ethertype.to_be_bytes(), payload].concat()
 }
 
@@ -35,26 +35,26 @@ fn arp(from: Mac, to: Mac, operation: u8, sender: Mac, sender_ip: &str, target_i
 }
 
 /// Who has `target`? Tell `own`.
-pub(super) fn asks(from: Mac, own: &str, target: &str) -> Vec<u8> {
+pub(crate) fn asks(from: Mac, own: &str, target: &str) -> Vec<u8> {
     arp(from, ALL, 1, from, own, target)
 }
 
 /// `own` is at `from`, said to `asker`.
-pub(super) fn answers(from: Mac, own: &str, to: Mac, asker: &str) -> Vec<u8> {
+pub(crate) fn answers(from: Mac, own: &str, to: Mac, asker: &str) -> Vec<u8> {
     arp(from, to, 2, from, own, asker)
 }
 
 /// The same in the name of another MAC.
-pub(super) fn answers_as(from: Mac, sender: Mac, own: &str, to: Mac, asker: &str) -> Vec<u8> {
+pub(crate) fn answers_as(from: Mac, sender: Mac, own: &str, to: Mac, asker: &str) -> Vec<u8> {
     arp(from, to, 2, sender, own, asker)
 }
 
 /// Gratuitous ARP.
-pub(super) fn announces(from: Mac, own: &str) -> Vec<u8> {
+pub(crate) fn announces(from: Mac, own: &str) -> Vec<u8> {
     arp(from, ALL, 1, from, own, own)
 }
 
-pub(super) fn ipv4(
+pub(crate) fn ipv4(
     from: Mac,
     to: Mac,
     source: &str,
@@ -68,7 +68,7 @@ pub(super) fn ipv4(
     ethernet(from, to, 0x0800, &body)
 }
 
-pub(super) fn ipv6(
+pub(crate) fn ipv6(
     from: Mac,
     to: Mac,
     addresses: (&str, &str),
@@ -83,7 +83,7 @@ pub(super) fn ipv6(
 }
 
 /// Neighbour solicitation.
-pub(super) fn solicits(from: Mac, own: &str, target: &str) -> Vec<u8> {
+pub(crate) fn solicits(from: Mac, own: &str, target: &str) -> Vec<u8> {
     let mut body = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &v6(target).octets()].concat();
     if own != "::" {
         body.extend([&[1, 1][..], &from.0].concat());
@@ -92,13 +92,13 @@ pub(super) fn solicits(from: Mac, own: &str, target: &str) -> Vec<u8> {
 }
 
 /// Neighbour advertisement.
-pub(super) fn advertises(from: Mac, own: &str, to: Mac, asker: &str) -> Vec<u8> {
+pub(crate) fn advertises(from: Mac, own: &str, to: Mac, asker: &str) -> Vec<u8> {
     let body = [&[136, 0, 0, 0, 0x60, 0, 0, 0][..], &v6(own).octets(), &[2, 1], &from.0].concat();
     ipv6(from, to, (own, asker), 58, 255, &body)
 }
 
 /// Router advertisement.
-pub(super) fn routes(from: Mac, own: &str, prefix: &str, preference: u8, lifetime: u16) -> Vec<u8> {
+pub(crate) fn routes(from: Mac, own: &str, prefix: &str, preference: u8, lifetime: u16) -> Vec<u8> {
     let l = lifetime.to_be_bytes();
     let head = [134, 0, 0, 0, 64, preference << 3, l[0], l[1], 0, 0, 0, 0, 0, 0, 0, 0];
     let prefix = [&[3, 4, 64, 0xc0][..], &[0; 12], &v6(prefix).octets()].concat();
@@ -106,12 +106,12 @@ pub(super) fn routes(from: Mac, own: &str, prefix: &str, preference: u8, lifetim
 }
 
 /// What a DHCP message says.
-pub(super) struct Lease<'a> {
-    pub(super) kind: u8,
-    pub(super) client: Mac,
-    pub(super) server: &'a str,
-    pub(super) given: &'a str,
-    pub(super) resolver: &'a str,
+pub(crate) struct Lease<'a> {
+    pub(crate) kind: u8,
+    pub(crate) client: Mac,
+    pub(crate) server: &'a str,
+    pub(crate) given: &'a str,
+    pub(crate) resolver: &'a str,
 }
 
 fn dhcp(l: &Lease, is_answer: bool) -> Vec<u8> {
@@ -134,22 +134,22 @@ fn dhcp(l: &Lease, is_answer: bool) -> Vec<u8> {
     [&ports[..], &length, &[0, 0], &b].concat()
 }
 
-pub(super) fn offers(from: Mac, l: &Lease) -> Vec<u8> {
+pub(crate) fn offers(from: Mac, l: &Lease) -> Vec<u8> {
     ipv4(from, l.client, l.server, "255.255.255.255", 17, &dhcp(l, true))
 }
 
-pub(super) fn discovers(from: Mac, client: Mac) -> Vec<u8> {
+pub(crate) fn discovers(from: Mac, client: Mac) -> Vec<u8> {
     let l = Lease { kind: 1, client, server: "", given: "", resolver: "" };
     ipv4(from, ALL, "0.0.0.0", "255.255.255.255", 17, &dhcp(&l, false))
 }
 
-pub(super) fn requests(from: Mac, client: Mac) -> Vec<u8> {
+pub(crate) fn requests(from: Mac, client: Mac) -> Vec<u8> {
     let l = Lease { kind: 3, client, server: "", given: "", resolver: "" };
     ipv4(from, ALL, "0.0.0.0", "255.255.255.255", 17, &dhcp(&l, false))
 }
 
 /// Spanning tree; priority and MAC of root and bridge.
-pub(super) fn hello(from: Mac, root: (u16, Mac), bridge: (u16, Mac)) -> Vec<u8> {
+pub(crate) fn hello(from: Mac, root: (u16, Mac), bridge: (u16, Mac)) -> Vec<u8> {
     let id = |(p, m): (u16, Mac)| [&p.to_be_bytes()[..], &m.0].concat();
     let body = [&[0x42, 0x42, 3, 0, 0, 0, 0, 0][..], &id(root), &[0; 4], &id(bridge), &[0; 10]].concat();
     let length = u16::try_from(body.len()).expect("short");
@@ -157,32 +157,32 @@ pub(super) fn hello(from: Mac, root: (u16, Mac), bridge: (u16, Mac)) -> Vec<u8> 
 }
 
 /// A watcher, and what it found so far.
-pub(super) struct Scene<'a> {
-    pub(super) watcher: Watcher,
-    pub(super) env: Env<'a>,
-    pub(super) side: Side,
-    pub(super) now_ns: u64,
-    pub(super) found: Vec<Finding>,
+pub(crate) struct Scene<'a> {
+    pub(crate) watcher: Watcher,
+    pub(crate) env: Env<'a>,
+    pub(crate) side: Side,
+    pub(crate) now_ns: u64,
+    pub(crate) found: Vec<Finding>,
 }
 
 impl<'a> Scene<'a> {
-    pub(super) fn new(side: Side, env: Env<'a>) -> Scene<'a> {
+    pub(crate) fn new(side: Side, env: Env<'a>) -> Scene<'a> {
         Scene { watcher: Watcher::new([3, 5]), env, side, now_ns: SECOND, found: Vec::new() }
     }
 
     /// A frame from the scene's side.
-    pub(super) fn see(&mut self, frame: &[u8]) -> &mut Self {
+    pub(crate) fn see(&mut self, frame: &[u8]) -> &mut Self {
         self.from(self.side, frame)
     }
 
-    pub(super) fn from(&mut self, side: Side, frame: &[u8]) -> &mut Self {
+    pub(crate) fn from(&mut self, side: Side, frame: &[u8]) -> &mut Self {
         let length = u32::try_from(frame.len()).expect("short");
         self.watcher.see(side, self.now_ns, frame, length);
         self
     }
 
     /// Time passes, with its ticks.
-    pub(super) fn wait_ms(&mut self, ms: u64) -> &mut Self {
+    pub(crate) fn wait_ms(&mut self, ms: u64) -> &mut Self {
         for _ in 0..ms.div_ceil(100) {
             self.now_ns += SECOND / 10;
             self.found.extend(self.watcher.judge(self.now_ns, &self.env));
@@ -191,7 +191,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Case, MAC and level of all findings, once each.
-    pub(super) fn cases(&mut self) -> Vec<(&'static str, Mac, super::Level)> {
+    pub(crate) fn cases(&mut self) -> Vec<(&'static str, Mac, super::Level)> {
         self.wait_ms(15_000);
         let mut all: Vec<_> = self.found.iter().map(|f| (f.case.name(), f.mac, f.level)).collect();
         all.sort();

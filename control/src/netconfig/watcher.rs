@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use super::bridges::Bridges;
 use super::claims::{CLAIMS_OF_ONE, ClaimKey, Claims, Kind, Said};
 use super::dhcp::Servers;
-use super::frame::{Arp, Frame, Nd, What};
 use super::offences::{Note, Offences, Reason};
 use super::routers::{Routers, forged};
 use super::stations::{StationKey, Stations};
 use super::table::Table;
 use super::{Env, Finding, Mac, Side, claims, judge};
+use pipeline::segment::{Arp, Frame, Nd, What};
 
 /// Devices. A device is a few hundred bytes, and a kilobyte more while it sweeps.
 const STATIONS: usize = 8_192;
@@ -75,12 +75,12 @@ impl Watcher {
     }
 
     /// A frame of a control protocol, or an ordinary packet of a device and source address that was not seen lately.
-    /// Of DHCP the options have to be among the bytes (some 590): of a message that ends before (shorter than
+    /// Says what the frame is, when it is one. Of DHCP the options have to be among the bytes (some 590): of a message that ends before (shorter than
     /// `wire_len`) only what stands in front counts.
-    pub fn see(&mut self, side: Side, now_ns: u64, frame: &[u8], wire_len: u32) {
+    pub fn see(&mut self, side: Side, now_ns: u64, frame: &[u8], wire_len: u32) -> Option<Frame> {
         let bytes = frame.get(..usize::try_from(wire_len).unwrap_or(usize::MAX)).unwrap_or(frame);
         self.clock(now_ns);
-        let Some(f) = Frame::parse(bytes) else { return };
+        let f = Frame::parse(bytes)?;
         let is_broadcast = f.destination == Mac::BROADCAST;
         let now_ns = self.now_ns;
         let key = StationKey(f.segment, f.source);
@@ -136,6 +136,7 @@ impl Watcher {
             }
             What::Dhcp6 { .. } | What::Other => {}
         }
+        Some(f)
     }
 
     /// Broadcast frames that the dataplane counted for a device beside those it handed over.

@@ -66,6 +66,7 @@ mod tests {
     use super::*;
     use region::Capacities;
     use region::locks::{Exception, LockedRange, flatten};
+    use region::segment::SegmentRules;
 
     fn range(net: &str) -> Range {
         crate::networks::range(&net.parse().expect("a prefix"))
@@ -86,7 +87,7 @@ mod tests {
             Exception { hosts: range("192.0.2.10/32"), remotes: range("203.0.113.0/24") },
             Exception { hosts: Range { first: 0, last: u128::MAX }, remotes: range("198.51.100.1/32") },
         ];
-        policy.publish_locks(&before, &exceptions).expect("fits");
+        policy.publish_locks(&before, &exceptions, &SegmentRules::default()).expect("fits");
         let rows = rows(&policy, Time::from_unix_ms(0), 40);
         let list = crate::locklist::LockList::restore(
             rows.clone(),

@@ -209,38 +209,19 @@ impl Pipeline {
                 }
             }
         }
-        let mut dropped = Passed::default();
-        let mut sides = [Tally::default(); 2];
-        for ((w, f), verdict) in work.iter().zip(frames).zip(verdicts) {
-            let side = side::<FROM>(w);
-            let to = counters.side(side);
-            *verdict = match w.parsed.class {
-                Class::Ipv4 | Class::Ipv6 => judge::<FROM>(v, to, w, f),
-                Class::Arp | Class::NonIp | Class::Malformed => Verdict::Forward,
-            };
-            if FROM == MIRROR {
-                sides[side.index()].note(f.length, w.parsed.class, w.parsed.tagged);
-            }
-            if FROM == MIRROR || verdict.is_drop() {
-                add(&to.verdict_packets[verdict.index()], 1);
-                add(&to.verdict_bytes[verdict.index()], u64::from(f.length));
-            }
-            if verdict.is_drop() {
-                dropped.packets += 1;
-                dropped.bytes += u64::from(f.length);
-            }
-        }
-        if frames.first().is_some_and(|f| f.segment) {
-            link::look(v, FROM != OUTSIDE, work, frames);
-        }
+        let verdicts = &mut verdicts[..work.len()];
+        let from = link::From { servers: FROM != OUTSIDE, outside: FROM != INSIDE };
+        let screened =
+            frames.first().is_some_and(|f| f.segment) && link::screen(v, from, work, frames, verdicts);
+        let dropped = if screened {
+            settle_screened::<FROM>(v, counters, work, frames, verdicts)
+        } else {
+            settle::<FROM, false>(v, counters, work, frames, verdicts)
+        };
         match FROM {
             INSIDE => tally.flush(counters.side(Side::Inside)),
             OUTSIDE => tally.flush(counters.side(Side::Outside)),
-            _ => {
-                for side in Side::ALL {
-                    sides[side.index()].flush(counters.side(side));
-                }
-            }
+            _ => {}
         }
         let (packets, bytes) = tally.sum();
         (n, Passed { packets: packets - dropped.packets, bytes: bytes - dropped.bytes })
@@ -372,16 +353,74 @@ fn side<const FROM: u8>(w: &Work) -> Side {
     }
 }
 
-/// Last stage: enforce and account.
+/// Last stage, over a burst: verdicts and what they count. `SCREENED`: verdicts hold what was dropped before.
 #[inline(always)]
-fn judge<const FROM: u8>(v: &View<'_>, to: &SideCounters, w: &Work, f: &Frame<'_>) -> Verdict {
+fn settle<const FROM: u8, const SCREENED: bool>(
+    v: &View<'_>,
+    counters: &WorkerCounters,
+    work: &[Work],
+    frames: &[Frame<'_>],
+    verdicts: &mut [Verdict],
+) -> Passed {
+    let mut dropped = Passed::default();
+    let mut sides = [Tally::default(); 2];
+    for ((w, f), verdict) in work.iter().zip(frames).zip(verdicts) {
+        let side = side::<FROM>(w);
+        let to = counters.side(side);
+        let before = if SCREENED { *verdict } else { Verdict::Forward };
+        *verdict = match w.parsed.class {
+            Class::Ipv4 | Class::Ipv6 => judge::<FROM>(v, to, w, f, before),
+            Class::Arp | Class::NonIp | Class::Malformed => before,
+        };
+        if FROM == MIRROR {
+            sides[side.index()].note(f.length, w.parsed.class, w.parsed.tagged);
+        }
+        if FROM == MIRROR || verdict.is_drop() {
+            add(&to.verdict_packets[verdict.index()], 1);
+            add(&to.verdict_bytes[verdict.index()], u64::from(f.length));
+        }
+        if verdict.is_drop() {
+            dropped.packets += 1;
+            dropped.bytes += u64::from(f.length);
+        }
+    }
+    if FROM == MIRROR {
+        for side in Side::ALL {
+            sides[side.index()].flush(counters.side(side));
+        }
+    }
+    dropped
+}
+
+/// Apart from the usual path, which has nothing to ask of bursts like this.
+#[cold]
+#[inline(never)]
+fn settle_screened<const FROM: u8>(
+    v: &View<'_>,
+    counters: &WorkerCounters,
+    work: &[Work],
+    frames: &[Frame<'_>],
+    verdicts: &mut [Verdict],
+) -> Passed {
+    settle::<FROM, true>(v, counters, work, frames, verdicts)
+}
+
+/// Enforce and account. `before`: what was decided before.
+#[inline(always)]
+fn judge<const FROM: u8>(
+    v: &View<'_>,
+    to: &SideCounters,
+    w: &Work,
+    f: &Frame<'_>,
+    before: Verdict,
+) -> Verdict {
     // In a mirror both ends count.
     let source = if FROM == OUTSIDE { End::NONE } else { w.source };
     let destination = if FROM == INSIDE { End::NONE } else { w.destination };
-    let mut verdict = Verdict::Forward;
+    let mut verdict = before;
 
     let of_source = source.host().map_or(HostFlags(0), |h| v.flags(h));
-    if locked(v, source, of_source, w, Dir::Out) {
+    if !verdict.is_drop() && locked(v, source, of_source, w, Dir::Out) {
         verdict = Verdict::DropLockedOut;
     }
     if FROM == OUTSIDE && w.source.is_internal() {
@@ -391,7 +430,10 @@ fn judge<const FROM: u8>(v: &View<'_>, to: &SideCounters, w: &Work, f: &Frame<'_
         if let Some(host) = w.source.host() {
             v.out.mark_outside(host);
         }
-        if v.enforcing && w.source.host().is_some_and(|h| v.flags(h).has(HostFlags::STRICT)) {
+        if !verdict.is_drop()
+            && v.enforcing
+            && w.source.host().is_some_and(|h| v.flags(h).has(HostFlags::STRICT))
+        {
             verdict = Verdict::DropSpoofed;
         }
     }

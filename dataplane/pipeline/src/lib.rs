@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod burst;
+pub mod guard;
 mod link;
 mod observe;
 pub mod parse;
+pub mod segment;
 mod tally;
 mod view;
 

@@ -1,12 +1,15 @@
-//! Frames of the servers' own segment that control has to see: those of its protocols, and the first of each device and
-//! address. Looked at only on wires that show the segment.
+//! Frames of the servers' own segment: what control has to see of them, its protocols and the first packet of each device
+//! and address, and what is dropped for its hardware address or by a guard. Looked at only on wires that show the segment.
 
-use region::link::LinkRing;
-use region::{Class, Side, Traits};
+use region::link::{LinkFrame, LinkRing};
+use region::segment::{Guard, SegmentTable};
+use region::{Class, HostFlags, Mac, Side, Traits, Verdict};
 
 use crate::Frame;
 use crate::burst::Work;
-use crate::parse::{ICMPV6, UDP};
+use crate::guard::guard;
+use crate::parse::{ICMPV6, NONE, UDP};
+use crate::segment;
 use crate::view::View;
 
 /// Spanning tree (IEEE 802.1D), and Cisco's for each VLAN.
@@ -23,7 +26,7 @@ fn is_protocol(w: &Work, f: &Frame<'_>) -> bool {
     match (p.class, p.protocol) {
         (Class::Arp, _) => true,
         (Class::NonIp, _) => f.bytes.get(..6).is_some_and(|d| BRIDGES.iter().any(|b| b == d)),
-        (Class::Ipv6, ICMPV6) if p.traits.has(Traits::FRAGMENT) => true,
+        (Class::Ipv6, ICMPV6 | NONE) if p.traits.has(Traits::FRAGMENT) => true,
         (Class::Ipv6, ICMPV6) => f.bytes.get(at).is_some_and(|kind| (133..=137).contains(kind)),
         (Class::Ipv4 | Class::Ipv6, UDP) if at != 0 => f.bytes.get(at..at + 4).is_some_and(|ports| {
             let port = |i: usize| u16::from_be_bytes([ports[i], ports[i + 1]]);
@@ -43,41 +46,85 @@ fn is_impossible(w: &Work) -> bool {
     }
 }
 
-/// Hands over what control has to see of a burst. `servers`: its sources may be servers.
+/// What a burst of a segment is asked, by the side that it comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct From {
+    /// Its sources may be servers.
+    pub(crate) servers: bool,
+    /// Its destinations may be.
+    pub(crate) outside: bool,
+}
+
+/// Hands over what control has to see of a burst, and writes into `verdicts` what guards and locks of hardware addresses
+/// drop, for all others [`Verdict::Forward`]. Says whether anything is dropped.
 #[cold]
 #[inline(never)]
-pub(crate) fn look(v: &View<'_>, servers: bool, work: &[Work], frames: &[Frame<'_>]) {
+pub(crate) fn screen(
+    v: &View<'_>,
+    from: From,
+    work: &[Work],
+    frames: &[Frame<'_>],
+    verdicts: &mut [Verdict],
+) -> bool {
     let ring = v.out.facts.link(v.out.worker);
-    let (mut stranger, mut impossible) = (false, 0);
-    for (w, f) in work.iter().zip(frames) {
+    let rules = v.segment();
+    let guards = v.enforcing && from.servers && !rules.guards().is_empty();
+    let locks = v.enforcing && rules.locks_any();
+    let (mut stranger, mut impossible, mut drops) = (false, 0, false);
+    for ((w, f), verdict) in work.iter().zip(frames).zip(verdicts) {
+        *verdict = Verdict::Forward;
+        if locks && is_locked(from, f, &rules) {
+            (*verdict, drops) = (Verdict::DropLockedMac, true);
+        }
         if is_protocol(w, f) {
-            push(v, ring, f);
+            let guarded = if guards {
+                segment::Frame::of(f.bytes, &w.parsed).and_then(|said| guard(&said, &rules))
+            } else {
+                None
+            };
+            if guarded.is_some() && !verdict.is_drop() {
+                (*verdict, drops) = (Verdict::DropGuarded, true);
+            }
+            push(v, ring, f, guarded);
             continue;
         }
-        if !servers || !matches!(w.parsed.class, Class::Ipv4 | Class::Ipv6) {
+        if !from.servers || !matches!(w.parsed.class, Class::Ipv4 | Class::Ipv6) {
             continue;
         }
-        let Some(mac) = f.bytes.get(6..12).and_then(|m| m.first_chunk::<6>()) else { continue };
+        let Some(mac) = mac(f, 6) else { continue };
         if is_impossible(w) {
             impossible += 1;
             if impossible <= IMPOSSIBLE_MAX {
-                push(v, ring, f);
+                push(v, ring, f, None);
             }
             continue;
         }
         let new = match w.source.host() {
-            Some(host) => v.out.is_new_device(host, mac, v.tick()),
+            Some(host) => v.out.is_new_device(host, &mac.0, v.tick()),
             // Addresses of nobody are not kept apart: one a burst shows that there are some.
             None => {
                 f.side == Side::Inside && !w.source.is_internal() && !std::mem::replace(&mut stranger, true)
             }
         };
         if new {
-            push(v, ring, f);
+            push(v, ring, f, None);
         }
     }
+    drops
 }
 
-fn push(v: &View<'_>, ring: LinkRing<'_>, f: &Frame<'_>) {
-    ring.push(f.side, f.time, f.length, f.bytes, v.link_read(), v.tick());
+/// The hardware address that stands `at` in a frame.
+fn mac(f: &Frame<'_>, at: usize) -> Option<Mac> {
+    f.bytes.get(at..)?.first_chunk().copied().map(Mac)
+}
+
+/// Whether its device is locked: the one that sends it from inside, or the one that it is sent to from outside.
+fn is_locked(from: From, f: &Frame<'_>, rules: &SegmentTable<'_>) -> bool {
+    let locks = |at, bit| mac(f, at).is_some_and(|m| rules.locked(m).has(bit));
+    (from.servers && locks(6, HostFlags::LOCK_OUT)) || (from.outside && locks(0, HostFlags::LOCK_IN))
+}
+
+fn push(v: &View<'_>, ring: LinkRing<'_>, f: &Frame<'_>, guarded: Option<Guard>) {
+    let frame = LinkFrame { time: f.time, side: f.side, length: f.length, guarded, bytes: f.bytes };
+    ring.push(&frame, v.link_read(), v.tick());
 }

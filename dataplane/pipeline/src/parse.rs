@@ -21,7 +21,7 @@ pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const ICMPV6: u8 = 58;
-const NONE: u8 = 59;
+pub(crate) const NONE: u8 = 59;
 
 /// What a frame's headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ fn any(bytes: &[u8], small: u16, to: &mut Parsed) {
 }
 
 #[inline(always)]
-fn is_tag(ethertype: u16) -> bool {
+pub(crate) fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
 }
 

@@ -7,6 +7,7 @@ use region::facts::{WorkerFacts, keyed_hash};
 use region::fanout::Map;
 use region::hosts_v6::HostsV6;
 use region::policy::{FlagTable, Versions};
+use region::segment::SegmentTable;
 use region::touched::Touched;
 use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, WatchSlot, prefetch};
 
@@ -146,6 +147,11 @@ impl<'a> View<'a> {
     /// The tick that the worker has turned to.
     pub(crate) fn tick(&self) -> u64 {
         self.moment.tick
+    }
+
+    /// What holds on the servers' segment.
+    pub(crate) fn segment(&self) -> SegmentTable<'a> {
+        self.policy.segment(self.versions.locks)
     }
 
     /// How far control has read the worker's ring of link frames.

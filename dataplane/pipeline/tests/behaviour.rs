@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use pipeline::{Frame, Mode, Pipeline};
 use region::addressing::{Addressing, BlockV4, NetworkV6};
 use region::locks::{Exception, LockedRange, Range};
+use region::segment::SegmentRules;
 use region::{Addr, Capacities, Class, Dir, Facts, HostFlags, HostId, LineTotals, Policy, Side, Verdict};
 
 const CAPACITIES: Capacities = Capacities { workers: 1, hosts_v4: 512, hosts_v6: 64, locks: 16 };
@@ -249,7 +250,7 @@ fn a_lock_drops_its_direction_counts_it_and_lets_exceptions_through() {
     assert_eq!(b.pass(Side::Outside, &in_udp()), Verdict::DropLockedIn);
     let remotes = Range::of_prefix(Addr::V4(REMOTE), 32);
     let hosts = Range::of_prefix(Addr::V4(SERVER), 32);
-    b.policy.publish_locks(&[], &[Exception { hosts, remotes }]).unwrap();
+    b.policy.publish_locks(&[], &[Exception { hosts, remotes }], &SegmentRules::default()).unwrap();
     assert_eq!(b.pass(Side::Outside, &in_udp()), Verdict::Forward);
     assert_eq!(b.pass(Side::Inside, &out_tcp(2)), Verdict::Forward);
     let elsewhere = ethernet(0x800, &ipv4(SERVER, REMOTE + 1, 17, 0, &[0; 8]));
@@ -268,7 +269,9 @@ fn flags_of_another_life_are_not_used_and_locks_hold_by_address() {
     b.policy.flags_hold_for(99);
     b.policy.set_flags(HostId(11), HostFlags(HostFlags::LOCK_OUT));
     let range = Range::of_prefix(Addr::V4(SERVER), 32);
-    b.policy.publish_locks(&[LockedRange { range, bits: HostFlags::LOCK_OUT }], &[]).unwrap();
+    b.policy
+        .publish_locks(&[LockedRange { range, bits: HostFlags::LOCK_OUT }], &[], &SegmentRules::default())
+        .unwrap();
     assert_eq!(b.pass(Side::Inside, &out_tcp(2)), Verdict::DropLockedOut);
     let neighbour = ethernet(0x800, &ipv4(SERVER + 1, REMOTE, 17, 0, &[0; 8]));
     assert_eq!(b.pass(Side::Inside, &neighbour), Verdict::Forward);
@@ -279,7 +282,7 @@ fn an_ipv6_host_in_a_locked_prefix_is_locked_from_its_first_packet() {
     let mut b = Bench::new(Mode::Inline);
     let range = Range::of_prefix(Addr::V6(SERVER6), 56);
     let bits = HostFlags::LOCK_OUT | HostFlags::LOCK_IN;
-    b.policy.publish_locks(&[LockedRange { range, bits }], &[]).unwrap();
+    b.policy.publish_locks(&[LockedRange { range, bits }], &[], &SegmentRules::default()).unwrap();
     let out = ethernet(0x86dd, &ipv6(SERVER6, REMOTE6, 17, &[0; 8]));
     let back = ethernet(0x86dd, &ipv6(REMOTE6, SERVER6, 17, &[0; 8]));
     assert_eq!(b.pass(Side::Outside, &back), Verdict::DropLockedIn, "before the host has ever spoken");

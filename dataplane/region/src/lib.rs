@@ -21,10 +21,11 @@ pub mod link;
 pub mod locks;
 pub mod map;
 pub mod policy;
+pub mod segment;
 pub mod touched;
 pub mod verdict;
 
-pub use addr::Addr;
+pub use addr::{Addr, Mac};
 pub use facts::{Facts, WorkerCounters};
 pub use fanout::Fanout;
 pub use flows::WatchSlot;

@@ -9,6 +9,7 @@ use std::sync::atomic::{
 
 use crate::facts::add;
 use crate::map::shared_struct;
+use crate::segment::Guard;
 use crate::verdict::Side;
 
 /// Records of a worker's ring.
@@ -23,7 +24,7 @@ shared_struct! {
     #[repr(align(64))]
     pub struct LinkRecord {
         time: AtomicU64,
-        /// Bytes kept, the side that it entered on, and the length of the frame without FCS.
+        /// Bytes kept, the side that it entered on, the guard that dropped it, and the length of the frame without FCS.
         meta: AtomicU64,
         spare: AtomicU64,
         bytes: [AtomicU64; LINK_BYTES / 8],
@@ -46,15 +47,17 @@ shared_struct! {
 
 /// A frame as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkFrame {
+pub struct LinkFrame<B> {
     /// Worker's clock.
     pub time: u64,
     /// The side that it entered on.
     pub side: Side,
     /// Length of the frame without FCS.
     pub length: u32,
+    /// The guard that dropped it.
+    pub guarded: Option<Guard>,
     /// The bytes that were kept.
-    pub bytes: Vec<u8>,
+    pub bytes: B,
 }
 
 /// The ring of one worker, borrowed.
@@ -66,7 +69,7 @@ pub struct LinkRing<'a> {
 
 impl LinkRing<'_> {
     /// Copies a frame. `read`: how far control has read. Only the owning worker calls this.
-    pub fn push(&self, side: Side, time: u64, length: u32, frame: &[u8], read: u64, tick: u64) {
+    pub fn push(&self, f: &LinkFrame<&[u8]>, read: u64, tick: u64) {
         let head = self.head.head.load(Relaxed);
         let full = head.wrapping_sub(read) >= self.records.len() as u64;
         let quota = u32::try_from(LINK_QUOTA).unwrap_or(u32::MAX);
@@ -76,14 +79,16 @@ impl LinkRing<'_> {
         }
         let mask = (LINK_MAX - 1) as u64;
         let Some(r) = usize::try_from(head & mask).ok().and_then(|i| self.records.get(i)) else { return };
-        let kept = frame.len().min(LINK_BYTES);
-        for (to, from) in r.bytes.iter().zip(frame[..kept].chunks(8)) {
+        let kept = f.bytes.len().min(LINK_BYTES);
+        for (to, from) in r.bytes.iter().zip(f.bytes[..kept].chunks(8)) {
             let mut word = [0; 8];
             word[..from.len()].copy_from_slice(from);
             to.store(u64::from_le_bytes(word), Relaxed);
         }
-        r.time.store(time, Relaxed);
-        r.meta.store(kept as u64 | (side as u64) << 16 | u64::from(length) << 32, Relaxed);
+        r.time.store(f.time, Relaxed);
+        let guarded = f.guarded.map_or(0, |g| g as u64 + 1);
+        let meta = kept as u64 | (f.side as u64) << 16 | guarded << 17 | u64::from(f.length) << 32;
+        r.meta.store(meta, Relaxed);
         self.head.head.store(head + 1, Release);
     }
 
@@ -98,7 +103,7 @@ impl LinkRing<'_> {
     }
 
     /// The record of a number below [`LinkRing::head`], at most the ring's length behind it.
-    pub fn get(&self, number: u64) -> Option<LinkFrame> {
+    pub fn get(&self, number: u64) -> Option<LinkFrame<Vec<u8>>> {
         let mask = (LINK_MAX - 1) as u64;
         let r = self.records.get(usize::try_from(number & mask).ok()?)?;
         let meta = r.meta.load(Relaxed);
@@ -109,6 +114,10 @@ impl LinkRing<'_> {
             time: r.time.load(Relaxed),
             side: if meta >> 16 & 1 == 0 { Side::Inside } else { Side::Outside },
             length: u32::try_from(meta >> 32).unwrap_or(0),
+            guarded: usize::try_from(meta >> 17 & 7)
+                .ok()
+                .and_then(|g| Guard::ALL.get(g.checked_sub(1)?))
+                .copied(),
             bytes,
         })
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use crate::addr::Mac;
 use crate::addressing::{Addressing, AddressingTable, TooMany};
 use crate::facts::Facts;
 use crate::flows::{EVIDENCE_MAX, WATCHED_MAX, WatchSlot};
@@ -14,6 +15,7 @@ use crate::layout::{Capacities, Planner, Section, WORKERS_MAX};
 use crate::link::LINK_MAX;
 use crate::locks::{EXCEPTIONS_MAX, Exception, ExceptionCell, LockCell, LockedRange, excepted, locked_at};
 use crate::map::{Mapping, PageKind, RegionError, WriterLock, shared_struct};
+use crate::segment::{SegmentCells, SegmentRules, SegmentTable};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"CORDONpo");
 /// Longest configuration text that is kept.
@@ -77,6 +79,7 @@ shared_struct! {
         exceptions_len: AtomicU64,
         spare: [AtomicU64; 6],
         exceptions: [ExceptionCell; EXCEPTIONS_MAX],
+        segment: SegmentCells,
     }
 }
 
@@ -414,6 +417,17 @@ impl Policy {
         excepted(&h.exceptions[..n], host, remote)
     }
 
+    /// What holds on the servers' segment, in the copy that a version of the lock list names.
+    #[inline]
+    pub fn segment(&self, version: u64) -> SegmentTable<'_> {
+        SegmentTable(&self.lock_copy(version).0.segment)
+    }
+
+    /// The hardware addresses whose lock is in force, as [`Policy::enforced`].
+    pub fn enforced_macs(&self) -> Vec<(Mac, u8)> {
+        self.segment(self.versions().locks).all_locked()
+    }
+
     /// The lock list in force, for a control whose store has lost it.
     pub fn enforced(&self) -> (Vec<LockedRange>, Vec<Exception>) {
         let (h, cells) = self.lock_copy(self.versions().locks);
@@ -472,10 +486,15 @@ impl Policy {
         Ok(v)
     }
 
-    /// Writes the flattened lock list into the idle copy and turns to it. Call only when
-    /// [`Policy::locks_acknowledged`], or while no dataplane lives. What does not fit is an error, and the list in
-    /// force stays.
-    pub fn publish_locks(&self, locks: &[LockedRange], exceptions: &[Exception]) -> Result<u64, TooMany> {
+    /// Writes the flattened lock list, and what holds on the servers' segment, into the idle copy and turns to it. Call
+    /// only when [`Policy::locks_acknowledged`], or while no dataplane lives. What does not fit is an error, and the
+    /// list in force stays.
+    pub fn publish_locks(
+        &self,
+        locks: &[LockedRange],
+        exceptions: &[Exception],
+        segment: &SegmentRules,
+    ) -> Result<u64, TooMany> {
         let v = self.header().locks_version.load(Relaxed) + 1;
         let (h, cells) = self.lock_copy(v);
         if locks.len() > cells.len() {
@@ -484,6 +503,7 @@ impl Policy {
         if exceptions.len() > EXCEPTIONS_MAX {
             return Err(TooMany { what: "exceptions", limit: EXCEPTIONS_MAX });
         }
+        h.segment.write(segment)?;
         for (c, l) in cells.iter().zip(locks) {
             c.write(l);
         }

@@ -53,11 +53,15 @@ pub enum Verdict {
     DropSpoofed = 3,
     /// The transmit queue of the other port took no more.
     DropTxFull = 4,
+    /// Came from inside and does harm at once: see [`crate::segment::Guard`].
+    DropGuarded = 5,
+    /// From or to a hardware address that is locked.
+    DropLockedMac = 6,
 }
 
 impl Verdict {
     /// How many verdicts there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 7;
     /// All of them, in the order of their indices.
     pub const ALL: [Verdict; Self::COUNT] = [
         Verdict::Forward,
@@ -65,6 +69,8 @@ impl Verdict {
         Verdict::DropLockedIn,
         Verdict::DropSpoofed,
         Verdict::DropTxFull,
+        Verdict::DropGuarded,
+        Verdict::DropLockedMac,
     ];
 
     /// Index into counters.
@@ -81,6 +87,8 @@ impl Verdict {
             Verdict::DropLockedIn => "drop_locked_in",
             Verdict::DropSpoofed => "drop_spoofed",
             Verdict::DropTxFull => "drop_tx_full",
+            Verdict::DropGuarded => "drop_guarded",
+            Verdict::DropLockedMac => "drop_locked_mac",
         }
     }
 
@@ -89,9 +97,12 @@ impl Verdict {
     pub const fn is_drop(self) -> bool {
         match self {
             Verdict::Forward => false,
-            Verdict::DropLockedOut | Verdict::DropLockedIn | Verdict::DropSpoofed | Verdict::DropTxFull => {
-                true
-            }
+            Verdict::DropLockedOut
+            | Verdict::DropLockedIn
+            | Verdict::DropSpoofed
+            | Verdict::DropTxFull
+            | Verdict::DropGuarded
+            | Verdict::DropLockedMac => true,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use region::addressing::{Addressing, BlockV4, NetworkV6};
 use region::locks::{Exception, LockedRange, Range, flatten};
 use region::policy::RequestV6;
+use region::segment::SegmentRules;
 use region::{Addr, Capacities, Dir, Facts, HostFlags, HostId, LineTotals, Policy, RegionError};
 
 const CAPACITIES: Capacities = Capacities { workers: 2, hosts_v4: 4096, hosts_v6: 1024, locks: 64 };
@@ -79,7 +80,7 @@ fn policy_is_taken_over_by_the_next_control_but_not_with_other_tables() {
     policy.set_accounted(HostId(5), Dir::In, &LineTotals { packets: 11, ..Default::default() });
     let locked =
         LockedRange { range: Range::of_prefix(Addr::V4(0x0a00_0000), 24), bits: HostFlags::LOCK_OUT };
-    let version = policy.publish_locks(&[locked], &[]).unwrap();
+    let version = policy.publish_locks(&[locked], &[], &SegmentRules::default()).unwrap();
     drop(policy);
     let (policy, taken) = Policy::open_or_create(dir.path(), CAPACITIES, 64, KEY).unwrap();
     assert!(taken);
@@ -152,7 +153,7 @@ fn too_many_networks_are_an_error_and_leave_what_is_in_force() {
     let v4 = (0..1025u32).map(|i| BlockV4 { first: i << 16, length: 24, base: HostId(0) }).collect();
     assert!(p.publish_addressing(&Addressing { v4, v6: vec![] }).unwrap_err().to_string().contains("1024"));
     let rows = vec![LockedRange { range: Range { first: 0, last: 0 }, bits: 1 }; 1000];
-    assert!(p.publish_locks(&rows, &[]).is_err());
+    assert!(p.publish_locks(&rows, &[], &SegmentRules::default()).is_err());
     assert_eq!(p.versions(), before);
 }
 
@@ -214,7 +215,7 @@ fn locks_and_exceptions_are_found_by_address_in_both_families() {
         LockedRange { range: v6(doc, 64), bits: HostFlags::LOCK_OUT },
     ]);
     let except = Exception { hosts: v4(0x0a01_0203, 32), remotes: v4(0xc633_6400, 24) };
-    let v = p.publish_locks(&rows, &[except]).unwrap();
+    let v = p.publish_locks(&rows, &[except], &SegmentRules::default()).unwrap();
     assert_eq!(p.enforced(), (rows, vec![except]), "a control that lost its store finds what is enforced");
     let bits = |a: Addr| p.locked_at(v, a.as_u128()).0;
     assert_eq!(bits(Addr::V4(0x0a01_0202)), HostFlags::LOCK_IN);

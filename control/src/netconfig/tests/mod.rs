@@ -2,6 +2,7 @@
 
 mod arp;
 mod bounds;
+mod guards;
 mod services;
 mod sources;
 

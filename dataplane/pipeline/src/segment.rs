@@ -1,16 +1,14 @@
-//! Headers of the control protocols, read once and without allocation; what cannot be trusted is `What::Other`.
+//! What the protocols of a servers' segment say, read without allocation; what cannot be trusted is `What::Other`.
 //!
-//! Ethernet II and 802.3 with LLC or SNAP, behind up to four VLAN tags. ARP (RFC 826), neighbour discovery (RFC 4861),
+//! Behind the headers that [`crate::parse`] has walked: ARP (RFC 826), neighbour discovery (RFC 4861),
 //! DHCP (RFC 2131, RFC 8415), spanning tree (IEEE 802.1D-2004 clause 9, and Cisco's SNAP form for each VLAN).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Mac;
+use region::{Class, Mac, Traits};
 
-/// VLAN tags that are looked through.
-const TAGS_MAX: usize = 4;
-/// IPv6 extension headers that are walked on the way to ICMPv6 or UDP.
-const EXTENSION_HEADERS_MAX: usize = 16;
+use crate::parse::{ICMPV6, NONE, Parsed, TAGS_MAX, UDP, is_tag, parse};
+use crate::view::low32;
 
 /// Where addresses mean the same: the VLAN tags (outer and inner), 0 for untagged frames.
 pub type Segment = u32;
@@ -48,8 +46,8 @@ pub enum What {
     },
     /// Spanning tree.
     Bpdu(Bpdu),
-    /// An IPv6 first fragment whose chain of headers does not reach the upper layer (forbidden by RFC 7112), with
-    /// the hop limit that only neighbour discovery needs.
+    /// An IPv6 first fragment that does not show which neighbour discovery it carries, or whose chain of headers does not
+    /// reach the upper layer (forbidden by RFC 7112), with the hop limit that only neighbour discovery needs.
     HiddenNd,
     /// Anything else.
     Other,
@@ -95,7 +93,7 @@ pub struct Router {
 /// A message of DHCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dhcp {
-    /// From a server (`op` 2, port 67) to a client (port 68).
+    /// From a server (`op` 2) to a client (port 68). Clients take it from any port.
     pub to_client: bool,
     /// Option 53; 0 when it is missing or cut off.
     pub kind: u8,
@@ -153,12 +151,18 @@ fn v6(b: &[u8], at: usize) -> Option<Ipv6Addr> {
 impl Frame {
     /// Reads a frame; `None` when not even its Ethernet header is here.
     pub fn parse(bytes: &[u8]) -> Option<Frame> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        Frame::of(bytes, &parse(bytes, length))
+    }
+
+    /// Reads a frame whose headers are known.
+    pub fn of(bytes: &[u8], p: &Parsed) -> Option<Frame> {
         let (destination, source) = (mac(bytes, 0)?, mac(bytes, 6)?);
         let mut at = 12;
         let mut segment: Segment = 0;
         let mut ethertype = be16(bytes, at)?;
         for _ in 0..TAGS_MAX {
-            if !matches!(ethertype, 0x8100 | 0x88a8 | 0x9100) {
+            if !is_tag(ethertype) {
                 break;
             }
             let vlan = be16(bytes, at + 2)? & 0x0fff;
@@ -170,106 +174,65 @@ impl Frame {
             ethertype = be16(bytes, at)?;
         }
         let rest = bytes.get(at + 2..)?;
-        let mut f = Frame { source, destination, segment, ip: None, what: What::Other };
-        if ethertype >= 0x0600 {
-            f.payload(ethertype, rest);
-        } else {
-            f.llc(rest.get(..usize::from(ethertype)).unwrap_or(rest));
-        }
-        Some(f)
-    }
-
-    fn payload(&mut self, ethertype: u16, rest: &[u8]) {
-        match ethertype {
-            0x0806 => self.what = arp(rest).map_or(What::Other, What::Arp),
-            0x0800 => self.ipv4(rest).unwrap_or_default(),
-            0x86dd => self.ipv6(rest).unwrap_or_default(),
-            _ => {}
-        }
-    }
-
-    fn llc(&mut self, b: &[u8]) {
-        match b {
-            [0x42, 0x42, 0x03, rest @ ..] => self.what = bpdu(rest).map_or(What::Other, What::Bpdu),
-            // Cisco's spanning tree for each VLAN (PVST+): SNAP, organisation 00000c, protocol 010b.
-            [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x0c, 0x01, 0x0b, rest @ ..] => {
-                self.what = bpdu(rest).map_or(What::Other, What::Bpdu);
+        let ip = match p.class {
+            Class::Ipv4 => {
+                let a = |a: u128| IpAddr::V4(Ipv4Addr::from_bits(low32(a)));
+                Some((a(p.source), a(p.destination)))
             }
-            [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x00, hi, lo, rest @ ..] => {
-                self.payload(u16::from_be_bytes([*hi, *lo]), rest);
+            Class::Ipv6 => {
+                let a = |a: u128| IpAddr::V6(Ipv6Addr::from_bits(a));
+                Some((a(p.source), a(p.destination)))
             }
-            _ => {}
-        }
-    }
-
-    fn ipv4(&mut self, b: &[u8]) -> Option<()> {
-        let header = usize::from(b.first()? & 0x0f) * 4;
-        let total = usize::from(be16(b, 2)?);
-        if b[0] >> 4 != 4 || header < 20 || total < header {
-            return None;
-        }
-        let (source, destination) = (v4(b, 12)?, v4(b, 16)?);
-        let payload = b.get(header..total.min(b.len()))?;
-        self.ip = Some((source.into(), destination.into()));
-        let is_fragment = be16(b, 6)? & 0x1fff != 0;
-        if *b.get(9)? == 17 && !is_fragment {
-            let (from, to) = (be16(payload, 0)?, be16(payload, 2)?);
-            if matches!((from, to), (67 | 68, 67) | (67, 68)) {
-                self.what = dhcp(payload.get(8..)?, from, to).map_or(What::Other, What::Dhcp);
-            }
-        }
-        Some(())
-    }
-
-    fn ipv6(&mut self, b: &[u8]) -> Option<()> {
-        if b.first()? >> 4 != 6 {
-            return None;
-        }
-        let (source, destination) = (v6(b, 8)?, v6(b, 24)?);
-        let (mut next, hops) = (*b.get(6)?, *b.get(7)?);
-        self.ip = Some((source.into(), destination.into()));
-        let length = usize::from(be16(b, 4)?);
-        let mut rest = b.get(40..)?;
-        if length != 0 {
-            rest = rest.get(..length).unwrap_or(rest);
-        }
-        let mut fragmented = false;
-        for _ in 0..EXTENSION_HEADERS_MAX {
-            let size = match next {
-                0 | 43 | 60 | 135 | 139 | 140 => rest.get(1).map(|n| 8 + usize::from(*n) * 8),
-                51 => rest.get(1).map(|n| 8 + usize::from(*n) * 4),
-                44 => {
-                    fragmented = true;
-                    // Later fragments hold no header.
-                    if be16(rest, 2).is_some_and(|o| o & 0xfff8 != 0) {
-                        return Some(());
-                    }
-                    Some(8)
-                }
-                _ => break,
-            };
-            let inner = size.and_then(|s| rest.get(s..)).filter(|r| !r.is_empty());
-            let Some(inner) = inner else {
-                if fragmented && hops == 255 && source.is_unicast_link_local() {
-                    self.what = What::HiddenNd;
-                }
-                return Some(());
-            };
-            (next, rest) = (rest[0], inner);
-        }
-        match next {
+            Class::Arp | Class::NonIp | Class::Malformed => None,
+        };
+        let payload = match p.transport {
+            0 => None,
+            t => bytes.get(usize::from(t)..usize::from(p.end)),
+        };
+        let what = match (p.class, payload) {
+            (Class::Arp, _) => arp(rest).map(What::Arp),
+            (Class::NonIp, _) => llc(rest.get(..usize::from(ethertype)).unwrap_or(rest)).map(What::Bpdu),
+            (Class::Ipv4, Some(b)) if p.protocol == UDP => dhcp(b).map(What::Dhcp),
+            (Class::Ipv6, Some(b)) if p.protocol == UDP => dhcp6(b),
             // Receivers ignore neighbour discovery that a router could have forwarded (RFC 4861 section 6.1).
-            58 if hops == 255 => self.what = nd(rest).map_or(What::Other, What::Nd),
-            17 => {
-                let (from, to) = (be16(rest, 0)?, be16(rest, 2)?);
-                if matches!((from, to), (_, 546 | 547)) {
-                    self.what = What::Dhcp6 { kind: *rest.get(8)?, to_client: from == 547 && to == 546 };
-                }
-            }
-            _ => {}
-        }
-        Some(())
+            (Class::Ipv6, b) if rest.get(7) == Some(&255) => nd_or_hidden(p, b),
+            (Class::Ipv4 | Class::Ipv6 | Class::Malformed, _) => None,
+        };
+        Some(Frame { source, destination, segment, ip, what: what.unwrap_or(What::Other) })
     }
+}
+
+/// Neighbour discovery, or what a fragment hides (RFC 7113 section 3): hosts ignore neighbour discovery in fragments (RFC
+/// 6980), old ones do not.
+fn nd_or_hidden(p: &Parsed, payload: Option<&[u8]>) -> Option<What> {
+    if p.protocol == ICMPV6
+        && let Some(nd) = payload.and_then(nd)
+    {
+        return Some(What::Nd(nd));
+    }
+    let first = payload.map(<[u8]>::first);
+    let hides = match (p.protocol, first) {
+        (ICMPV6, Some(None)) | (NONE, None) => true,
+        (ICMPV6, Some(Some(kind))) => matches!(kind, 133..=137),
+        _ => false,
+    };
+    let is_local = Ipv6Addr::from_bits(p.source).is_unicast_link_local();
+    (hides && is_local && p.traits.has(Traits::FRAGMENT)).then_some(What::HiddenNd)
+}
+
+fn llc(b: &[u8]) -> Option<Bpdu> {
+    match b {
+        [0x42, 0x42, 0x03, rest @ ..]
+        // Cisco's spanning tree for each VLAN (PVST+): SNAP, organisation 00000c, protocol 010b.
+        | [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x0c, 0x01, 0x0b, rest @ ..] => bpdu(rest),
+        _ => None,
+    }
+}
+
+fn dhcp6(b: &[u8]) -> Option<What> {
+    let (from, to) = (be16(b, 0)?, be16(b, 2)?);
+    let kind = *b.get(8)?;
+    matches!((from, to), (_, 546 | 547)).then_some(What::Dhcp6 { kind, to_client: to == 546 })
 }
 
 fn arp(b: &[u8]) -> Option<Arp> {
@@ -320,13 +283,18 @@ fn nd(b: &[u8]) -> Option<Nd> {
     Some(n)
 }
 
-fn dhcp(b: &[u8], from: u16, to: u16) -> Option<Dhcp> {
+fn dhcp(b: &[u8]) -> Option<Dhcp> {
+    let (from, to) = (be16(b, 0)?, be16(b, 2)?);
+    let b = b.get(8..)?;
+    if !matches!((from, to), (67 | 68, 67) | (_, 68)) {
+        return None;
+    }
     let (op, hardware) = (*b.first()?, *b.get(1)?);
     if !matches!(op, 1 | 2) || hardware != 1 {
         return None;
     }
     let mut d = Dhcp {
-        to_client: op == 2 && from == 67 && to == 68,
+        to_client: op == 2 && to == 68,
         kind: 0,
         client: mac(b, 28)?,
         given: v4(b, 16)?,
