@@ -709,6 +709,10 @@ impl Control {
             Target::Server(_) => {
                 Some("there is no inventory that says which addresses the server has".to_owned())
             }
+            Target::Mac(_) if self.sees_segment() => None,
+            Target::Mac(_) => Some(
+                "no wire is inside = \"l2\": behind a router one MAC address stands for everybody".to_owned(),
+            ),
             Target::Prefix(ipnet::IpNet::V6(net)) if net.prefix_len() > self.networks.ipv6_length() => {
                 Some(format!(
                     "it is a part of a server: an IPv6 server is a /{} here",

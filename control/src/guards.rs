@@ -24,6 +24,8 @@ const SILENT_NS: u64 = 300_000_000_000;
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     side: Side,
+    /// Who was heard last there.
+    mac: Mac,
     last_ns: u64,
     /// From a device that `[link] routers` names by its MAC.
     listed: bool,
@@ -36,7 +38,7 @@ impl Heard {
         let changed = moved || (now.listed && !self.listed);
         self.listed |= now.listed;
         if moved || self.side == now.side {
-            (self.side, self.last_ns) = (now.side, now.last_ns);
+            (self.side, self.mac, self.last_ns) = (now.side, now.mac, now.last_ns);
         }
         changed
     }
@@ -90,7 +92,7 @@ impl Posts {
             What::HiddenNd | What::Other => (None, false),
         };
         let listed = self.routers.contains(&Device::Mac(f.source.0));
-        let heard = Heard { side, last_ns: now_ns, listed };
+        let heard = Heard { side, mac: f.source, last_ns: now_ns, listed };
         let gateway = claimed.and_then(|a| self.gateways.get_mut(&a));
         if gateway.is_none() && !is_role {
             return;
@@ -115,6 +117,17 @@ impl Posts {
         }
         self.devices.insert(f.source, heard);
         self.changed |= side == Side::Outside;
+    }
+
+    /// What stands against locking a device: that it was heard outside, or with a gateway's address.
+    pub(crate) fn role(&self, mac: Mac) -> Option<&'static str> {
+        let gateway = self.gateways.values().flatten().any(|h| h.mac == mac);
+        let outside = self.devices.get(&mac).is_some_and(|h| h.side == Side::Outside);
+        match (gateway, outside) {
+            (true, _) => Some("is a gateway's"),
+            (false, true) => Some("was heard on the outside, as a router, DHCP server or bridge"),
+            (false, false) => None,
+        }
     }
 
     /// Whether rules made anew may differ from those before.

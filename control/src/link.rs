@@ -116,10 +116,23 @@ impl Control {
     pub(crate) fn segment_rules(&self) -> SegmentRules {
         let rule = Rule::Misconfiguration;
         let observing = self.observing.contains(&rule) || self.config.rule(rule).action == Ceiling::Observe;
-        if observing {
-            return SegmentRules::default();
+        let mut rules = match observing {
+            true => SegmentRules::default(),
+            false => self.segment.posts.rules(&self.config, self.usage == Use::Live),
+        };
+        rules.locked = self.locks.macs().into_iter().map(|(m, bits)| (Mac(m.0), bits)).collect();
+        rules
+    }
+
+    /// Why a device of the segment is not for locking.
+    pub(crate) fn is_needed(&self, mac: api::Mac) -> Option<String> {
+        let l = &self.config.link;
+        let named = |list: &[Device]| list.contains(&Device::Mac(mac.0));
+        if named(&l.routers) || named(&l.dhcp_servers) || l.bridges.contains(&mac.0) {
+            return Some("is named in [link]".to_owned());
         }
-        self.segment.posts.rules(&self.config, self.usage == Use::Live)
+        let role = self.segment.posts.role(Mac(mac.0))?;
+        Some(format!("{role}: locking it would cut off the servers behind it"))
     }
 
     /// Takes the segment's own frames in, and says what is wrong with them.

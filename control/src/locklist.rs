@@ -176,6 +176,18 @@ impl LockList {
         (flatten(&ranges), exceptions)
     }
 
+    /// Lock bits of hardware addresses: for each the union of its rows. Somebody is let in by his own address, so rows that
+    /// except remote prefixes are refused on these.
+    pub fn macs(&self) -> BTreeMap<api::Mac, u8> {
+        let mut macs = BTreeMap::new();
+        for row in self.rows.values() {
+            if let (Target::Mac(mac), None) = (&row.target, &row.suspended) {
+                *macs.entry(*mac).or_default() |= bits(row.direction);
+            }
+        }
+        macs
+    }
+
     /// How many exceptions the rows have in all.
     pub fn exceptions(&self) -> usize {
         self.global.len() + self.rows.values().map(|r| r.except.len()).sum::<usize>()
@@ -267,6 +279,21 @@ mod tests {
         l.insert(row(1, "2001:db8::/48", Direction::Both, Reason::Abuse));
         assert_eq!(flags(&l, "2001:db8:0:7::/64"), HostFlags::LOCK_OUT | HostFlags::LOCK_IN);
         assert_eq!(flags(&l, "2001:db8:1:7::/64"), 0);
+    }
+
+    #[test]
+    fn hardware_addresses_are_locked_beside_addresses() {
+        let mut l = LockList::default();
+        l.insert(row(1, "02:00:00:00:00:09", Direction::Out, Reason::Abuse));
+        l.insert(row(2, "02:00:00:00:00:09", Direction::In, Reason::NonPayment));
+        l.insert(row(3, "192.0.2.10", Direction::Both, Reason::Abuse));
+        let mac = api::Mac([2, 0, 0, 0, 0, 9]);
+        assert_eq!(l.macs(), BTreeMap::from([(mac, HostFlags::LOCK_OUT | HostFlags::LOCK_IN)]));
+        assert_eq!(l.enforced().0.len(), 1);
+        l.remove(2);
+        assert_eq!(l.macs(), BTreeMap::from([(mac, HostFlags::LOCK_OUT)]));
+        l.remove(1);
+        assert!(l.macs().is_empty());
     }
 
     #[test]

@@ -71,7 +71,7 @@ enum WireKind {
 fn prefix(s: &str) -> Result<IpNet, String> {
     match s.parse::<api::Target>() {
         Ok(api::Target::Prefix(net)) => Ok(net),
-        Ok(api::Target::Server(_)) => Err("only prefixes can be internal".to_owned()),
+        Ok(api::Target::Server(_) | api::Target::Mac(_)) => Err("only prefixes can be internal".to_owned()),
         Err(e) => Err(e),
     }
 }

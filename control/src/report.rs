@@ -350,8 +350,16 @@ impl Control {
         HostReport {
             internal,
             group: host.and_then(|h| self.networks.group(h, facts)).map(|g| g.name.clone()),
-            never_lock: net.is_some_and(|n| self.protected_by(&n).is_some()),
-            enforced: net.filter(|_| internal).and_then(|n| locklist::direction(self.locks.flags(&n))),
+            never_lock: match &target {
+                Target::Mac(m) => self.is_needed(*m).is_some(),
+                _ => net.is_some_and(|n| self.protected_by(&n).is_some()),
+            },
+            enforced: match &target {
+                Target::Mac(m) if self.sees_segment() => {
+                    self.locks.macs().get(m).and_then(|b| locklist::direction(*b))
+                }
+                _ => net.filter(|_| internal).and_then(|n| locklist::direction(self.locks.flags(&n))),
+            },
             out: traffic(Dir::Out),
             inbound: traffic(Dir::In),
             locks,
@@ -360,7 +368,7 @@ impl Control {
                 .rows()
                 .into_iter()
                 .rev()
-                .filter(|r| names(&r.address))
+                .filter(|r| names(&r.address) || names(&r.mac))
                 .take(100)
                 .cloned()
                 .collect(),

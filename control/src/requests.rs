@@ -4,6 +4,7 @@ use api::{ErrorCode, Failure, LockRow, Payload, Request, Response, Suspension, T
 use config::Rule;
 use ipnet::IpNet;
 use region::locks::EXCEPTIONS_MAX;
+use region::segment::MACS_MAX;
 
 use crate::control::{Control, Use};
 use crate::effect::{ClientId, Effect, OutboxAsk, StoreOp};
@@ -210,8 +211,8 @@ impl Control {
                 }
                 if target.prefix().is_none() {
                     return Err(refused(
-                        format!("{target}: there is no inventory that says which addresses the server has"),
-                        "exempt its address or prefix",
+                        format!("{target}: rules judge addresses, and these are not known here"),
+                        "exempt the address or prefix",
                     ));
                 }
                 let op = StoreOp::PutExemption { target: target.clone(), rule: rule.to_string(), until };
@@ -254,6 +255,9 @@ impl Control {
                 "use fewer or wider --except prefixes, or [exceptions] for those that hold for every lock",
             ));
         }
+        if let Target::Mac(mac) = target {
+            return self.check_mac(*mac, except, force);
+        }
         let Some(net) = target.prefix() else { return Ok(()) };
         let length = self.networks.ipv6_length();
         if let IpNet::V6(v6) = net
@@ -272,6 +276,33 @@ impl Control {
             return Err(refused(format!("{target} {why}"), "use --force if you mean it"));
         }
         Ok(())
+    }
+
+    /// What speaks against locking a device of the segment by hand.
+    fn check_mac(&self, mac: api::Mac, except: &[IpNet], force: bool) -> Result<(), Failure> {
+        if let Some(why) = self.why_not(&Target::Mac(mac)) {
+            return Err(refused(
+                format!("{mac} cannot be locked: {why}"),
+                "lock the addresses of the server",
+            ));
+        }
+        if !except.is_empty() {
+            return Err(refused(
+                format!("{mac} is locked whatever is in its packets: nobody can be excepted by address"),
+                "lock the addresses of the server, with --except",
+            ));
+        }
+        let macs = self.locks.macs();
+        if macs.len() >= MACS_MAX && !macs.contains_key(&mac) {
+            return Err(refused(
+                format!("{MACS_MAX} MAC addresses are locked, the dataplane has room for no more"),
+                "lock the addresses of the server, or unlock others",
+            ));
+        }
+        match self.is_needed(mac) {
+            Some(why) if !force => Err(refused(format!("{mac} {why}"), "use --force if you mean it")),
+            _ => Ok(()),
+        }
     }
 
     /// Why detectors leave a prefix, or a part of it, alone.

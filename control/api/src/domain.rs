@@ -281,6 +281,41 @@ words! {
 /// Longest id of a server, in bytes.
 const SERVER_ID_MAX: usize = 64;
 
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Whether it is one device's: no group, and not all zeros.
+    pub fn is_device(self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        f.pad(&format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"))
+    }
+}
+
+impl FromStr for Mac {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Mac, String> {
+        let mut mac = [0; 6];
+        let mut parts = s.split([':', '-']);
+        for byte in &mut mac {
+            let part = parts.next().filter(|p| p.len() == 2 && p.chars().all(|c| c.is_ascii_hexdigit()));
+            let part = part.and_then(|p| u8::from_str_radix(p, 16).ok());
+            *byte = part.ok_or_else(|| format!("`{s}` is no MAC address: write 02:00:5e:10:00:01"))?;
+        }
+        match parts.next() {
+            None => Ok(Mac(mac)),
+            Some(_) => Err(format!("`{s}` is longer than a MAC address")),
+        }
+    }
+}
+
 /// What a lock is on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
@@ -288,6 +323,8 @@ pub enum Target {
     Prefix(IpNet),
     /// A server of the inventory.
     Server(String),
+    /// A device of the servers' own segment, whatever addresses it uses.
+    Mac(Mac),
 }
 
 impl Target {
@@ -295,7 +332,7 @@ impl Target {
     pub fn prefix(&self) -> Option<IpNet> {
         match self {
             Target::Prefix(p) => Some(*p),
-            Target::Server(_) => None,
+            Target::Server(_) | Target::Mac(_) => None,
         }
     }
 }
@@ -312,6 +349,7 @@ impl fmt::Display for Target {
             Target::Prefix(p) if p.prefix_len() == p.max_prefix_len() => f.pad(&p.addr().to_string()),
             Target::Prefix(p) => f.pad(&p.to_string()),
             Target::Server(id) => f.pad(&format!("server:{id}")),
+            Target::Mac(mac) => mac.fmt(f),
         }
     }
 }
@@ -332,7 +370,16 @@ impl FromStr for Target {
             // ::ffff:192.0.2.1 is how programs write an IPv4 address; no packet bears it.
             return Ok(Target::from(a.to_canonical()));
         }
-        let net = s.parse::<IpNet>().map_err(|_| format!("`{s}` is no address, prefix or server:ID"))?;
+        if let Ok(mac) = s.parse::<Mac>() {
+            return if mac.is_device() {
+                Ok(Target::Mac(mac))
+            } else {
+                Err(format!("`{s}` is no device's: it is a group address, or all zeros"))
+            };
+        }
+        let net = s
+            .parse::<IpNet>()
+            .map_err(|_| format!("`{s}` is no address, prefix, MAC address or server:ID"))?;
         if net.trunc() != net {
             return Err(format!(
                 "`{s}` has host bits set; do you mean {} or the address {}?",

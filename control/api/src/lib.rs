@@ -12,7 +12,7 @@ mod domain;
 mod report;
 mod wire;
 
-pub use domain::{Action, Direction, Event, Kind, OutboxState, Reason, State, Step, Target, Time};
+pub use domain::{Action, Direction, Event, Kind, Mac, OutboxState, Reason, State, Step, Target, Time};
 pub use report::{
     ActionTaken, Attention, BreakerRow, Counted, EvidenceReport, GuardsReport, HostReport, IncidentRow,
     LimitState, LockEvent, LockRow, OutboxRow, PortReport, RtbhRow, RtbhState, Severity, Span, StatusReport,

@@ -146,8 +146,20 @@ fn words_times_and_targets_are_read_as_they_are_written() {
         assert_eq!(extreme.to_string().parse::<Time>().unwrap(), extreme);
     }
     assert_eq!(Time::from_unix_ns(i128::MAX).year(), 9999);
-    for good in ["192.0.2.1", "192.0.2.0/24", "2001:db8::1", "2001:db8::/64", "server:DX-17", "0.0.0.0/0"] {
+    for good in [
+        "192.0.2.1",
+        "192.0.2.0/24",
+        "2001:db8::1",
+        "2001:db8::/64",
+        "server:DX-17",
+        "0.0.0.0/0",
+        "02:00:5e:10:00:01",
+    ] {
         assert_eq!(good.parse::<Target>().unwrap().to_string(), good);
+    }
+    assert_eq!("02-00-5E-10-00-01".parse::<Target>().unwrap().to_string(), "02:00:5e:10:00:01");
+    for group in ["01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "02:00:00:00:00:00:01"] {
+        assert!(group.parse::<Target>().is_err(), "{group}");
     }
     assert_eq!("::ffff:192.0.2.1".parse::<Target>().unwrap().to_string(), "192.0.2.1");
     assert_eq!("192.0.2.1/32".parse::<Target>().unwrap().to_string(), "192.0.2.1");

@@ -61,9 +61,9 @@ pub(crate) enum Command {
     },
     /// The lock list
     List,
-    /// Everything about an address, prefix or server
+    /// Everything about an address, prefix, server or MAC address
     Show {
-        /// Address, prefix or server:ID
+        /// Address, prefix, server:ID or MAC address
         target: Target,
     },
     /// Did an address really send what somebody claims? From Cordon's own counters
@@ -83,7 +83,7 @@ pub(crate) enum Command {
     /// Lock by hand: on disk and in force when the command returns
     #[command(group(ArgGroup::new("end").args(["for", "until"])))]
     Lock {
-        /// Address, prefix or server:ID
+        /// Address, prefix, server:ID or MAC address
         target: Target,
         /// Why
         #[arg(long, value_parser = reason())]
@@ -113,7 +113,7 @@ pub(crate) enum Command {
     /// Lift locks: of a target, or everything that a rule did since a time
     #[command(group(ArgGroup::new("what").args(["target", "rule"]).required(true)))]
     Unlock {
-        /// Address, prefix or server:ID
+        /// Address, prefix, server:ID or MAC address
         target: Option<Target>,
         /// Only locks for this reason
         #[arg(long, value_parser = reason(), conflicts_with = "rule")]
@@ -136,7 +136,7 @@ pub(crate) enum Command {
     },
     /// End a maintenance unlock (unlock --for) before its time
     Resume {
-        /// Address, prefix or server:ID
+        /// Address, prefix, server:ID or MAC address
         target: Target,
     },
     /// Incidents, latest first
@@ -335,7 +335,9 @@ fn since(s: &str) -> Result<Time, String> {
 fn prefix(s: &str) -> Result<IpNet, String> {
     match s.parse::<Target>() {
         Ok(Target::Prefix(net)) => Ok(net),
-        Ok(Target::Server(_)) => Err("only an address or a prefix can be excepted".to_owned()),
+        Ok(Target::Server(_) | Target::Mac(_)) => {
+            Err("only an address or a prefix can be excepted".to_owned())
+        }
         Err(e) => Err(e),
     }
 }

@@ -16,6 +16,7 @@ pub(crate) fn host(page: &Page<'_>, h: &HostReport) -> String {
         &match (&h.group, h.internal, &h.target) {
             (_, true, _) => format!("internal, group {}", h.group.as_deref().unwrap_or("default")),
             (_, false, Target::Server(_)) => "no inventory says which addresses this server has".to_owned(),
+            (_, false, Target::Mac(_)) => "a device of the servers' own segment".to_owned(),
             (_, false, Target::Prefix(_)) => {
                 "in no configured network: it is neither counted nor locked".to_owned()
             }

@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use api::{Direction, LockRow, Reason, Target, Time};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
-use region::HostFlags;
 use region::Policy;
 use region::locks::Range;
+
+use crate::locklist::direction;
 
 /// First and last IPv4 address as the lock list has them.
 const V4: Range = Range { first: 0xffff_0000_0000, last: 0xffff_ffff_ffff };
@@ -25,37 +26,39 @@ pub(super) fn rows(policy: &Policy, at: Time, last_id: u64) -> Vec<LockRow> {
     let everything = Range { first: 0, last: u128::MAX };
     let (locked, exceptions) = policy.enforced();
     let mut rows = Vec::new();
+    let row = |id: u64, target: Target, direction: Direction, except: Vec<IpNet>| LockRow {
+        id,
+        target,
+        direction,
+        reason: Reason::Abuse,
+        case: None,
+        note: Some("found enforced after the store was lost; its reason is not known".to_owned()),
+        who: "recovery".to_owned(),
+        rule: None,
+        incident: None,
+        created: at,
+        until: None,
+        except,
+        generation: id,
+        enforced: true,
+        why_not: None,
+        suspended: None,
+        if_quiet: false,
+    };
+    for (mac, bits) in policy.enforced_macs() {
+        let id = last_id + 1 + rows.len() as u64;
+        if let Some(direction) = direction(bits) {
+            rows.push(row(id, Target::Mac(api::Mac(mac.0)), direction, Vec::new()));
+        }
+    }
     for l in &locked {
-        let direction = match (l.bits & HostFlags::LOCK_OUT != 0, l.bits & HostFlags::LOCK_IN != 0) {
-            (true, true) => Direction::Both,
-            (true, false) => Direction::Out,
-            (false, true) => Direction::In,
-            (false, false) => continue,
-        };
+        let Some(direction) = direction(l.bits) else { continue };
         // Exceptions for every host come from the configuration.
         let meant = exceptions.iter().filter(|e| e.hosts != everything && e.hosts.contains(l.range.first));
         let except: Vec<IpNet> = meant.flat_map(|e| prefixes(&e.remotes)).collect();
         for net in prefixes(&l.range) {
             let id = last_id + 1 + rows.len() as u64;
-            rows.push(LockRow {
-                id,
-                target: Target::Prefix(net),
-                direction,
-                reason: Reason::Abuse,
-                case: None,
-                note: Some("found enforced after the store was lost; its reason is not known".to_owned()),
-                who: "recovery".to_owned(),
-                rule: None,
-                incident: None,
-                created: at,
-                until: None,
-                except: except.clone(),
-                generation: id,
-                enforced: true,
-                why_not: None,
-                suspended: None,
-                if_quiet: false,
-            });
+            rows.push(row(id, Target::Prefix(net), direction, except.clone()));
         }
     }
     rows
@@ -64,9 +67,9 @@ pub(super) fn rows(policy: &Policy, at: Time, last_id: u64) -> Vec<LockRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use region::Capacities;
     use region::locks::{Exception, LockedRange, flatten};
     use region::segment::SegmentRules;
+    use region::{Capacities, HostFlags};
 
     fn range(net: &str) -> Range {
         crate::networks::range(&net.parse().expect("a prefix"))
@@ -87,7 +90,9 @@ mod tests {
             Exception { hosts: range("192.0.2.10/32"), remotes: range("203.0.113.0/24") },
             Exception { hosts: Range { first: 0, last: u128::MAX }, remotes: range("198.51.100.1/32") },
         ];
-        policy.publish_locks(&before, &exceptions, &SegmentRules::default()).expect("fits");
+        let locked = vec![(region::Mac([2, 0, 0, 0, 0, 9]), HostFlags::LOCK_OUT)];
+        let segment = SegmentRules { locked, ..SegmentRules::default() };
+        policy.publish_locks(&before, &exceptions, &segment).expect("fits");
         let rows = rows(&policy, Time::from_unix_ms(0), 40);
         let list = crate::locklist::LockList::restore(
             rows.clone(),
@@ -99,6 +104,7 @@ mod tests {
             l.iter().map(|l| (l.range, l.bits & keep)).collect()
         };
         assert_eq!(strip(&list.enforced().0), strip(&before));
+        assert_eq!(list.macs(), [(api::Mac([2, 0, 0, 0, 0, 9]), HostFlags::LOCK_OUT)].into());
         assert_eq!(rows.iter().map(|r| r.id).min(), Some(41));
         let excepted =
             rows.iter().find(|r| r.target.to_string() == "192.0.2.10").expect("the locked address");
