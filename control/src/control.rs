@@ -23,6 +23,7 @@ use crate::networks::{Networks, Retired, range};
 use crate::report::Pulse;
 use crate::requests::Waiting;
 use crate::rtbh::{Rtbh, Uplink};
+use crate::store::Gone;
 use crate::visibility::Visibility;
 use crate::watch::Watch;
 use crate::window::Window;
@@ -204,7 +205,7 @@ impl Control {
             scratch: Vec::new(),
             stats: Stats::default(),
             next_batch: 0,
-            retained_ns: now.mono_ns,
+            retained_ns: 0,
             config,
             inventory: loaded.inventory,
             policy,
@@ -392,11 +393,12 @@ impl Control {
         if !dirty.is_empty() {
             self.keep(dirty.into_iter().map(|r| StoreOp::PutIncident(Box::new(r))).collect());
         }
-        if now.mono_ns.saturating_sub(self.retained_ns) > DAY_NS / 24 {
-            self.retained_ns = now.mono_ns;
+        if self.usage == Use::Live && now.mono_ns >= self.retained_ns {
+            self.retained_ns = now.mono_ns + DAY_NS / 24;
             let days = i64::from(self.config.evidence.retention_days);
             let since = now.time().plus_ms(-days * 86_400_000);
-            self.keep(vec![StoreOp::Retain { since }]);
+            let evidence_max = self.config.evidence.size_max;
+            self.keep(vec![StoreOp::Retain { since, evidence_max }]);
         }
     }
 
@@ -481,6 +483,13 @@ impl Control {
         self.store_error = result.as_ref().err().cloned();
         if let Some(waiting) = self.waiting.remove(&batch) {
             self.finish(waiting, result);
+        }
+    }
+
+    /// The store has forgotten incidents, or removed their files.
+    pub fn gone(&mut self, gone: &[Gone]) {
+        for g in gone {
+            self.incidents.gone(g);
         }
     }
 

@@ -120,10 +120,12 @@ pub enum StoreOp {
         /// What.
         what: String,
     },
-    /// Forgets closed incidents opened before a time.
+    /// Forgets incidents closed before a time, and bounds evidence from now on.
     Retain {
         /// The oldest to keep.
         since: Time,
+        /// Most bytes of evidence; 0: no bound.
+        evidence_max: u64,
     },
 }
 

@@ -9,6 +9,7 @@ use config::{Measure, Rule, Way};
 use crate::detect::Finding;
 use crate::effect::Now;
 use crate::netconfig;
+use crate::store::Gone;
 
 /// An incident closes when nothing was found for so long.
 pub const QUIET_NS: u64 = 300 * 1_000_000_000;
@@ -296,6 +297,17 @@ impl Incidents {
             self.changed.insert(n);
         } else if let Some(open) = self.keys.get(&n).and_then(|k| self.open.get_mut(k)) {
             open.note(step, detail, at);
+        }
+    }
+
+    /// The store has forgotten an incident, or removed its files.
+    pub fn gone(&mut self, g: &Gone) {
+        let n = number(&g.incident);
+        if g.forgotten {
+            self.changed.remove(&n);
+            self.closed.remove(&n);
+        } else if let Some(row) = self.closed.get_mut(&n) {
+            row.files_removed = Some(g.at);
         }
     }
 

@@ -238,6 +238,7 @@ impl Shell {
                 self.control.content("disk");
             }
             self.control.stored(stored.batch, stored.result, now());
+            self.control.gone(&stored.gone);
         }
         let answers: Vec<_> = self.store.answers().collect();
         for (client, response) in answers {

@@ -12,6 +12,7 @@ mod load;
 mod outbox;
 mod post;
 mod recover;
+mod room;
 mod schema;
 
 use std::collections::VecDeque;
@@ -38,6 +39,7 @@ pub use db::FILE;
 pub use kept::last_good;
 pub use outbox::{Claim, Fill, Outcome, Pace, Parcel, Part};
 pub use post::{Bell, Post};
+pub use room::Gone;
 
 /// First pause after a failure; doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -78,6 +80,8 @@ pub struct Stored {
     pub batch: BatchId,
     /// The error is for the operator. A batch that is tried again reports its first failure, and its success.
     pub result: Result<(), String>,
+    /// Incidents that are forgotten since, or have no files any more.
+    pub gone: Vec<Gone>,
 }
 
 struct Batch {
@@ -277,7 +281,9 @@ fn start(places: Places<'_>, hash_key: [u64; 2]) -> Result<Start, StoreError> {
     let (db, mut loaded) = match read(Mode::Start) {
         Ok(found) => found,
         Err(Fault::Lasting(text)) => return Err(StoreError::Unusable(text)),
-        Err(Fault::Passing(text)) => return Ok(without_writing(places, hash_key, text)),
+        Err(Fault::Passing(text) | Fault::Full(text)) => {
+            return Ok(without_writing(places, hash_key, text));
+        }
         Err(Fault::Damaged(text)) => {
             let aside = match set_aside(dir) {
                 Ok(aside) => aside,
@@ -292,7 +298,7 @@ fn start(places: Places<'_>, hash_key: [u64; 2]) -> Result<Start, StoreError> {
             let (db, mut loaded) = match read(Mode::Start) {
                 Ok(found) => found,
                 Err(Fault::Lasting(e)) => return Err(StoreError::Unusable(e)),
-                Err(Fault::Passing(e) | Fault::Damaged(e)) => {
+                Err(Fault::Passing(e) | Fault::Full(e) | Fault::Damaged(e)) => {
                     return Ok(without_writing(places, hash_key, e));
                 }
             };
@@ -509,7 +515,7 @@ impl Keeper {
                     log::error(&format!("not stored: {text}"));
                     self.report(batch.id, Err(text), true);
                 }
-                Err(Fault::Passing(text) | Fault::Damaged(text)) => {
+                Err(Fault::Passing(text) | Fault::Full(text) | Fault::Damaged(text)) => {
                     if self.next_try.is_none() {
                         log::error(&format!("{text}; tried again until it is stored"));
                     }
@@ -557,7 +563,8 @@ impl Keeper {
             self.waiting.fetch_sub(1, Relaxed);
         }
         // Nobody listens any more when control stops.
-        let _ = self.results.send(Stored { batch, result });
+        let gone = self.db.as_mut().map(|db| std::mem::take(&mut db.room.gone)).unwrap_or_default();
+        let _ = self.results.send(Stored { batch, result, gone });
         (self.wake)();
     }
 }

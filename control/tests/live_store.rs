@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use api::{Direction, LockRow, Reason, Time};
+use api::{Action, Direction, IncidentRow, Kind, LockRow, Reason, State, Time};
 use cordond::effect::{BatchId, StoreOp};
 use cordond::store::{Opened, Places, Store};
 use tempfile::TempDir;
@@ -87,6 +87,43 @@ fn row(id: u64) -> StoreOp {
         suspended: None,
         if_quiet: false,
     })
+}
+
+fn plain_incident() -> IncidentRow {
+    let at = Time::from_unix_ms(1);
+    IncidentRow {
+        id: String::new(),
+        kind: Kind::AttackOut,
+        address: Some("10.0.0.1".into()),
+        mac: None,
+        direction: Direction::Out,
+        action: Action::Lock,
+        actions: Vec::new(),
+        rule: "syn-out/default".into(),
+        opened: at,
+        first_seen: at,
+        last_seen: at,
+        protocol: None,
+        case: None,
+        ports: Vec::new(),
+        contacts: 0,
+        answered: 0,
+        measure: "syn".into(),
+        window: "fast".into(),
+        limit: 1,
+        peak: 2,
+        packets: 3,
+        bytes: 4,
+        seconds: 1,
+        dropped: 0,
+        held_back: None,
+        would: None,
+        state: State::Closed,
+        timeline: Vec::new(),
+        closed: None,
+        files: Vec::new(),
+        files_removed: None,
+    }
 }
 
 /// The next result about a batch; others' are skipped.
@@ -182,4 +219,47 @@ fn live_a_journal_that_was_not_merged_counts_on_a_read_only_disk_too() {
     crashed.remount("ro");
     assert_eq!(ids(&crashed.open()), [1]);
     opened.store.stop(SOON);
+}
+
+#[test]
+fn live_on_a_full_disk_old_evidence_gives_way_to_locks_and_new_evidence() {
+    let disk = Disk::mount();
+    let opened = disk.open();
+    let s = &opened.store;
+    let incident = |n: u64, closed: Option<Time>| {
+        StoreOp::PutIncident(Box::new(IncidentRow {
+            id: format!("C-2026-{n:06}"),
+            closed,
+            ..plain_incident()
+        }))
+    };
+    let write = |n: u64, bytes: usize| StoreOp::WriteEvidence {
+        incident: format!("C-2026-{n:06}"),
+        name: "dump.log".into(),
+        bytes: vec![b'x'; bytes],
+    };
+    let closed = Some(Time::from_unix_ms(5));
+    s.submit(
+        BatchId(1),
+        vec![incident(1, closed), write(1, 300_000), incident(2, None), write(2, 100_000)],
+        true,
+    );
+    success_of(s, 1);
+    disk.fill();
+    s.submit(BatchId(2), vec![row(1)], false);
+    assert_eq!(result_of(s, 2), Ok(()), "a lock is worth more than the files of what is over");
+    s.submit(BatchId(3), vec![write(2, 120_000)], true);
+    success_of(s, 3);
+    assert!(!disk.path().join("evidence/C-2026-000001").exists());
+    assert_eq!(
+        std::fs::metadata(disk.path().join("evidence/C-2026-000002/dump.log")).unwrap().len(),
+        120_000
+    );
+    // Nothing is left that may go: it is said, and waits.
+    s.submit(BatchId(4), vec![write(2, 500_000)], true);
+    let e = result_of(s, 4).unwrap_err();
+    assert!(e.contains("free space"), "{e}");
+    disk.free();
+    success_of(s, 4);
+    assert_eq!(s.stop(SOON), 0);
 }

@@ -315,7 +315,7 @@ fn what_is_withdrawn_or_old_is_not_sent() {
     ]);
     assert_eq!(rig.ids(ms(1), None), ["a.locked"]);
     assert_eq!(rig.row("a.evidence").error.as_deref(), Some("a misfire"));
-    rig.put(vec![StoreOp::Retain { since: ms(100) }]);
+    rig.put(vec![StoreOp::Retain { since: ms(100), evidence_max: 0 }]);
     assert_eq!(rig.rows().iter().map(|r| r.id.clone()).collect::<Vec<_>>(), ["a.locked"], "what waits stays");
 }
 

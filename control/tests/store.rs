@@ -230,7 +230,7 @@ fn retention_forgets_old_closed_incidents_but_gives_no_number_twice() {
         StoreOp::PutLock(lock_row(1, "192.0.2.1")),
     ];
     assert_eq!(store(&opened.store, 1, ops), Ok(()));
-    assert_eq!(store(&opened.store, 2, vec![StoreOp::Retain { since: ms(50) }]), Ok(()));
+    assert_eq!(store(&opened.store, 2, vec![StoreOp::Retain { since: ms(50), evidence_max: 0 }]), Ok(()));
     opened.store.stop(SOON);
     let l = reopened(dir.path());
     let mut left: Vec<&str> = l.incidents.iter().map(|i| i.id.as_str()).collect();
@@ -243,6 +243,54 @@ fn retention_forgets_old_closed_incidents_but_gives_no_number_twice() {
     assert_eq!(l.last_incident, 10);
     assert!(!dir.path().join("evidence/C-2026-000010").exists());
     assert!(dir.path().join("evidence/C-2026-000008/summary.log").exists());
+}
+
+#[test]
+fn evidence_is_bounded_and_that_of_open_incidents_and_standing_locks_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(dir.path());
+    let s = &opened.store;
+    let bound = |evidence_max| StoreOp::Retain { since: ms(-1), evidence_max };
+    let write = |n: u64, bytes: usize| StoreOp::WriteEvidence {
+        incident: format!("C-2026-{n:06}"),
+        name: "dump.log".into(),
+        bytes: vec![b'x'; bytes],
+    };
+    let put = |n, closed| StoreOp::PutIncident(Box::new(incident(n, ms(0), closed)));
+    // 7 is named by a standing lock, 8 is open; 9 to 12 are closed, 10 first.
+    let ops = vec![put(7, Some(ms(1))), put(8, None), put(9, Some(ms(20))), put(10, Some(ms(10)))];
+    assert_eq!(store(s, 1, ops), Ok(()));
+    let ops = vec![put(11, Some(ms(30))), put(12, Some(ms(40))), StoreOp::PutLock(lock_row(1, "192.0.2.1"))];
+    assert_eq!(store(s, 2, ops), Ok(()));
+    assert_eq!(store(s, 3, (7..=12).map(|n| write(n, 1_000)).collect()), Ok(()));
+    let there = |dir: &Path| -> Vec<u64> {
+        (7..=12).filter(|n| dir.join(format!("evidence/C-2026-{n:06}/dump.log")).exists()).collect()
+    };
+    assert_eq!(there(dir.path()).len(), 6, "without a bound");
+    s.submit(BatchId(4), vec![bound(4_500)], false);
+    let gone = s.wait(SOON).unwrap().gone;
+    assert_eq!(there(dir.path()), [7, 8, 11, 12], "the oldest closed ones go");
+    let names: Vec<&str> = gone.iter().map(|g| g.incident.as_str()).collect();
+    assert_eq!(names, ["C-2026-000010", "C-2026-000009"]);
+    assert!(gone.iter().all(|g| !g.forgotten));
+    // From now on every file is weighed; one that is written again counts once.
+    assert_eq!(store(s, 5, vec![write(8, 1_100)]), Ok(()));
+    assert_eq!(there(dir.path()), [7, 8, 11, 12]);
+    assert_eq!(store(s, 6, vec![write(8, 1_600)]), Ok(()));
+    assert_eq!(there(dir.path()), [7, 8, 12]);
+    assert_eq!(store(s, 7, vec![write(8, 100_000)]), Ok(()));
+    assert_eq!(there(dir.path()), [7, 8], "what must stay does, bound or not");
+    assert_eq!(opened.store.stop(SOON), 0);
+    let l = reopened(dir.path());
+    let removed = |n: u64| {
+        let id = format!("C-2026-{n:06}");
+        l.incidents.iter().find(|i| i.id == id).unwrap().files_removed.is_some()
+    };
+    assert_eq!((7..=12).filter(|n| removed(*n)).collect::<Vec<_>>(), [9, 10, 11, 12], "their rows say so");
+    let db = Connection::open(dir.path().join(FILE)).unwrap();
+    let said: i64 =
+        db.query_row("SELECT count(*) FROM audit WHERE what LIKE '%make room%'", [], |r| r.get(0)).unwrap();
+    assert_eq!(said, 3);
 }
 
 #[test]

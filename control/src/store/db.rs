@@ -7,9 +7,11 @@ use std::time::Duration;
 use api::{IncidentRow, LockRow, Time};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 
+use super::room::{Gone, Room};
 use super::schema::MIGRATIONS;
 use super::{evidence, kept, outbox};
 use crate::effect::StoreOp;
+use crate::log;
 
 /// The database's name in the state directory.
 pub const FILE: &str = "cordon.db";
@@ -19,7 +21,9 @@ pub const FILE: &str = "cordon.db";
 pub(super) enum Fault {
     /// The file's contents are broken.
     Damaged(String),
-    /// Disk full, read-only, gone: may work another time.
+    /// Disk full: may work when there is room.
+    Full(String),
+    /// Read-only, failing, gone: may work another time.
     Passing(String),
     /// Trying again would fail again.
     Lasting(String),
@@ -28,7 +32,7 @@ pub(super) enum Fault {
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Fault::Damaged(s) | Fault::Passing(s) | Fault::Lasting(s) => f.write_str(s),
+            Fault::Damaged(s) | Fault::Full(s) | Fault::Passing(s) | Fault::Lasting(s) => f.write_str(s),
         }
     }
 }
@@ -45,7 +49,7 @@ fn fault(path: &Path, doing: &str, e: &rusqlite::Error) -> Fault {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             Fault::Damaged(say("restart cordond: it sets a damaged file aside"))
         }
-        ErrorCode::DiskFull => Fault::Passing(say(&format!("free space on the file system of {dir}"))),
+        ErrorCode::DiskFull => Fault::Full(say(&format!("free space on the file system of {dir}"))),
         ErrorCode::ReadOnly => Fault::Passing(say(&format!(
             "make {dir} writable (mount -o remount,rw; see dmesg for disk errors)"
         ))),
@@ -82,6 +86,7 @@ pub(super) struct Db {
     pub(super) fresh: bool,
     /// A connection made on a read-only or failing disk stays useless; one whose disk is full does not.
     pub(super) usable: bool,
+    pub(super) room: Room,
 }
 
 impl Db {
@@ -95,7 +100,8 @@ impl Db {
             let _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path);
         }
         let conn = Connection::open_with_flags(&path, flags).map_err(|e| fault(&path, "opening", &e))?;
-        let mut db = Db { conn, path, origin: String::new(), fresh: false, usable: true };
+        let mut db =
+            Db { conn, path, origin: String::new(), fresh: false, usable: true, room: Room::default() };
         db.prepare(mode, hash_key).map_err(|e| match e {
             Failure::Sqlite(e) => fault(&db.path, "opening", &e),
             Failure::Other(f) => f,
@@ -176,28 +182,58 @@ impl Db {
         fault(&self.path, doing, e)
     }
 
-    /// Applies a batch: all of it, or nothing.
+    /// The state directory.
+    pub(super) fn state(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// Applies a batch: all of it, or nothing. On a full disk old evidence gives way to it.
     pub(super) fn apply(&mut self, ops: &[StoreOp]) -> Result<(), Fault> {
-        let dir = self.path.parent().unwrap_or(Path::new("/")).to_owned();
+        match self.apply_once(ops) {
+            Err(Fault::Full(_)) if self.make_room() => self.apply_once(ops)?,
+            applied => applied?,
+        }
+        let writes = |op: &StoreOp| matches!(op, StoreOp::WriteEvidence { .. } | StoreOp::Retain { .. });
+        if ops.iter().any(writes)
+            && let Err(e) = self.keep_within_bound()
+        {
+            // What was asked for is done; the next evidence tries again.
+            log::error(&format!("keeping evidence within its bound: {e}"));
+        }
+        Ok(())
+    }
+
+    fn apply_once(&mut self, ops: &[StoreOp]) -> Result<(), Fault> {
+        let dir = self.state().to_owned();
         let origin = self.origin.clone();
-        let forgotten = self.transact(|tx| {
-            let mut forgotten = Vec::new();
+        let (forgotten, grown) = self.transact(|tx| {
+            let (mut forgotten, mut grown) = (Vec::new(), 0i64);
             for op in ops {
                 match op {
                     StoreOp::WriteEvidence { incident, name, bytes } => {
-                        evidence::write(&dir, incident, name, bytes).map_err(Failure::Other)?;
+                        grown += evidence::write(&dir, incident, name, bytes).map_err(Failure::Other)?;
                     }
                     StoreOp::KeepInventory(inventory) => {
                         kept::keep(&dir, inventory).map_err(Failure::Other)?;
                     }
-                    StoreOp::Retain { since } => forgotten.extend(retain(tx, *since)?),
+                    StoreOp::Retain { since, .. } => forgotten.extend(retain(tx, *since)?),
                     _ => apply(tx, op, &origin)?,
                 }
             }
-            Ok(forgotten)
+            Ok((forgotten, grown))
         })?;
+        self.room.bytes = self.room.bytes.map(|b| b.saturating_add_signed(grown));
+        for op in ops {
+            if let StoreOp::Retain { evidence_max, .. } = op {
+                self.room.bytes_max = *evidence_max;
+            }
+        }
         for incident in forgotten {
-            evidence::remove(&dir, &incident);
+            let bytes = evidence::bytes_of(&dir, &incident);
+            if evidence::remove(&dir, &incident) {
+                self.room.bytes = self.room.bytes.map(|b| b.saturating_sub(bytes));
+            }
+            self.room.gone.push(Gone { incident, at: Time::now(), forgotten: true });
         }
         Ok(())
     }
@@ -410,7 +446,8 @@ fn put_incident(tx: &Transaction<'_>, row: &IncidentRow) -> Result<(), Failure> 
     let number = signed(number_of(&row.id));
     let body = json(&IncidentRow { actions: Vec::new(), timeline: Vec::new(), ..row.clone() })?;
     tx.prepare_cached(
-        "INSERT INTO incidents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET
+        "INSERT INTO incidents (id, number, kind, address, opened, closed, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET
          kind = excluded.kind, address = excluded.address, opened = excluded.opened, closed = excluded.closed,
          body = excluded.body",
     )?
@@ -450,10 +487,10 @@ fn put_incident(tx: &Transaction<'_>, row: &IncidentRow) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Forgets closed incidents opened before `since`, but none that a standing lock names. Returns their ids.
+/// Forgets incidents closed before `since`, but none that a standing lock names. Returns their ids.
 fn retain(tx: &Transaction<'_>, since: Time) -> Result<Vec<String>, Failure> {
     let mut forget = tx.prepare(
-        "DELETE FROM incidents WHERE closed IS NOT NULL AND opened < ?1
+        "DELETE FROM incidents WHERE closed IS NOT NULL AND closed < ?1
          AND id NOT IN (SELECT incident FROM locks WHERE incident IS NOT NULL) RETURNING id",
     )?;
     let ids = forget.query_map([since.unix_ms()], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;

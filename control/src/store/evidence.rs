@@ -15,17 +15,41 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.chars().all(good)
 }
 
-/// Writes a file, whole or not at all, and sees that it is on disk.
-pub(super) fn write(state: &Path, incident: &str, name: &str, bytes: &[u8]) -> Result<(), Fault> {
+/// Writes a file, whole or not at all, and sees that it is on disk. Says by how many bytes there is more.
+pub(super) fn write(state: &Path, incident: &str, name: &str, bytes: &[u8]) -> Result<i64, Fault> {
     if !is_plain(incident) || !is_plain(name) {
         return Err(Fault::Lasting(format!("evidence {incident:?}/{name:?}: this is no name for a file")));
     }
     let dir = state.join(DIR).join(incident);
     let path = dir.join(name);
-    write_whole(&dir, &path, bytes).map_err(|e| {
-        let advice = "free space, and see that cordond's user may write there";
-        Fault::Passing(format!("writing {}: {e}; {advice}", path.display()))
-    })
+    let size = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let before = std::fs::metadata(&path).map_or(0, |m| size(m.len()));
+    match write_whole(&dir, &path, bytes) {
+        Ok(()) => Ok(size(bytes.len() as u64) - before),
+        Err(e) => {
+            let advice = "free space, and see that cordond's user may write there";
+            let text = format!("writing {}: {e}; {advice}", path.display());
+            Err(match e.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::Full(text),
+                _ => Fault::Passing(text),
+            })
+        }
+    }
+}
+
+/// Bytes of an incident's files.
+pub(super) fn bytes_of(state: &Path, incident: &str) -> u64 {
+    if !is_plain(incident) {
+        return 0;
+    }
+    let files = std::fs::read_dir(state.join(DIR).join(incident)).into_iter().flatten().flatten();
+    files.filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum()
+}
+
+/// Bytes of all files.
+pub(super) fn bytes(state: &Path) -> u64 {
+    let folders = std::fs::read_dir(state.join(DIR)).into_iter().flatten().flatten();
+    folders.map(|f| bytes_of(state, &f.file_name().to_string_lossy())).sum()
 }
 
 pub(super) fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -42,10 +66,8 @@ pub(super) fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<(
 }
 
 /// Removes an incident's files. What cannot be removed stays: it costs space and nothing else.
-pub(super) fn remove(state: &Path, incident: &str) {
-    if is_plain(incident) {
-        let _ = std::fs::remove_dir_all(state.join(DIR).join(incident));
-    }
+pub(super) fn remove(state: &Path, incident: &str) -> bool {
+    is_plain(incident) && std::fs::remove_dir_all(state.join(DIR).join(incident)).is_ok()
 }
 
 /// The highest number of an incident that has evidence.

@@ -150,7 +150,7 @@ pub(super) fn incidents_of(db: &Db, address: &str, span: Span) -> Result<Vec<Inc
     let read = || -> rusqlite::Result<Vec<_>> {
         let c = db.connection();
         let mut rows = c.prepare(
-            "SELECT body, id FROM incidents WHERE address = ?1 AND opened <= ?3 AND coalesce(closed, ?3) >= ?2",
+            "SELECT body, files_removed, id FROM incidents WHERE address = ?1 AND opened <= ?3 AND coalesce(closed, ?3) >= ?2",
         )?;
         let mut full = full(c)?;
         rows.query_map(params![address, span.since.unix_ms(), span.until.unix_ms()], |r| full(r))?.collect()
@@ -181,14 +181,14 @@ pub(super) fn lock_events(db: &Db, net: &IpNet, span: Span) -> Result<Vec<LockEv
 
 fn incidents(c: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
     let mut rows = c.prepare(
-        "SELECT body, id FROM incidents WHERE closed IS NULL
-         UNION ALL SELECT * FROM (SELECT body, id FROM incidents WHERE closed IS NOT NULL ORDER BY opened DESC LIMIT ?1)",
+        "SELECT body, files_removed, id FROM incidents WHERE closed IS NULL
+         UNION ALL SELECT * FROM (SELECT body, files_removed, id FROM incidents WHERE closed IS NOT NULL ORDER BY opened DESC LIMIT ?1)",
     )?;
     let mut full = full(c)?;
     rows.query_map([CLOSED_MAX], |r| full(r))?.collect()
 }
 
-/// Reads incidents of `body, id` with what stands in other tables.
+/// Reads incidents of `body, files_removed` with what stands in other tables.
 fn full<'c>(
     c: &'c Connection,
 ) -> rusqlite::Result<impl FnMut(&Row<'_>) -> rusqlite::Result<IncidentRow> + 'c> {
@@ -198,6 +198,7 @@ fn full<'c>(
         c.prepare("SELECT at, step, detail FROM incident_steps WHERE incident = ?1 ORDER BY position")?;
     Ok(move |r: &Row<'_>| {
         let mut row: IncidentRow = decoded(r, 0)?;
+        row.files_removed = r.get::<_, Option<i64>>(1)?.map(Time::from_unix_ms);
         row.actions = actions
             .query_map([&row.id], |a| Ok(ActionTaken { action: parsed(a, 0)?, at: time(a, 1)? }))?
             .collect::<rusqlite::Result<_>>()?;

@@ -1,7 +1,7 @@
 //! The store's tables. A change of them is a new entry of [`MIGRATIONS`], never an edit of an old one.
 
 /// Each entry leads from the version before to the next one; the number of entries is the version of this program.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX, V3_MAINTENANCE, V4_RTBH, V5_EVIDENCE];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX, V3_MAINTENANCE, V4_RTBH, V5_EVIDENCE, V6_ROOM];
 
 /// Timed maintenance unlocks, and timelines of incidents.
 const V3_MAINTENANCE: &str = "
@@ -31,6 +31,11 @@ CREATE TABLE rtbh (
 const V5_EVIDENCE: &str = "
 CREATE INDEX lock_history_at ON lock_history (at);
 CREATE INDEX incidents_address ON incidents (address);
+";
+
+/// Files of evidence that were removed to make room.
+const V6_ROOM: &str = "
+ALTER TABLE incidents ADD COLUMN files_removed INTEGER;
 ";
 
 const V1: &str = "
