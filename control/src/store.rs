@@ -4,6 +4,7 @@
 //! transaction, and batches are applied in the order in which they were given: while a detector's batch waits for a
 //! failing disk, one that somebody waits for fails at once instead of overtaking it.
 
+mod archive;
 mod db;
 mod evidence;
 mod history;
@@ -20,20 +21,20 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use api::{ErrorCode, Failure, Payload, Response, Time};
+use api::{Response, Time};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use region::map::WriterLock;
 use region::{Policy, RegionError};
 
-use crate::claim::{self, Question};
+use crate::claim::Question;
 use crate::effect::{BatchId, ClientId, Loaded, OutboxAsk, StoreOp};
 use crate::history::HistoryOp;
 use crate::log;
+use archive::Archive;
 use db::{Db, Fault, Mode};
-use history::History;
 
 pub use db::FILE;
 pub use kept::last_good;
@@ -96,9 +97,6 @@ enum Job {
     Post(post::Job),
     /// A client's.
     Outbox(ClientId, OutboxAsk),
-    History(HistoryOp),
-    /// A client's.
-    Evidence(ClientId, Box<Question>),
     Stop,
 }
 
@@ -110,7 +108,7 @@ pub struct Store {
     answers: Receiver<(ClientId, Response)>,
     done: Receiver<usize>,
     waiting: Arc<AtomicU64>,
-    history_fails: Arc<AtomicBool>,
+    archive: Archive,
     bell: Arc<Bell>,
 }
 
@@ -139,7 +137,7 @@ pub struct Places<'a> {
 impl Store {
     /// Opens or makes the database and starts the thread; `wake` is called when there is a result. A damaged file is set
     /// aside and one that cannot be written is read: only a second cordond or a newer file are errors.
-    pub fn open(places: Places<'_>, wake: impl Fn() + Send + 'static) -> Result<Opened, StoreError> {
+    pub fn open(places: Places<'_>, wake: impl Fn() + Send + Sync + 'static) -> Result<Opened, StoreError> {
         let dir = places.state.to_owned();
         // What fails here fails again, with its reason, when the database is opened.
         let _ = DirBuilder::new().recursive(true).mode(0o750).create(&dir);
@@ -158,7 +156,9 @@ impl Store {
         let (jobs, job_queue) = unbounded();
         let (result_sender, results) = unbounded();
         let (answer_sender, answers) = unbounded();
-        let history_fails = Arc::new(AtomicBool::new(false));
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(wake);
+        let archive = Archive::start(places.state, answer_sender.clone(), Arc::clone(&wake))
+            .map_err(|source| StoreError::System { call: "starting the thread of histories", source })?;
         let (done_sender, done) = unbounded();
         let bell = Arc::new(Bell::default());
         let waiting = Arc::new(AtomicU64::new(0));
@@ -172,11 +172,9 @@ impl Store {
             next_try: None,
             failure: String::new(),
             results: result_sender,
-            history: History::new(places.state),
-            history_fails: Arc::clone(&history_fails),
             answers: answer_sender,
             bell: Arc::clone(&bell),
-            wake: Box::new(wake),
+            wake,
             waiting: Arc::clone(&waiting),
         };
         std::thread::Builder::new()
@@ -190,7 +188,7 @@ impl Store {
                 let _ = done_sender.send(keeper.pending.len());
             })
             .map_err(|source| StoreError::System { call: "starting the store's thread", source })?;
-        let store = Store { jobs, results, answers, done, waiting, history_fails, bell };
+        let store = Store { jobs, results, answers, done, waiting, archive, bell };
         if !start.recovered.is_empty() {
             store.submit(BatchId(0), start.recovered, true);
         }
@@ -218,18 +216,17 @@ impl Store {
 
     /// Keeps histories, in order; what cannot be kept is a gap in the end.
     pub fn keep_history(&self, op: HistoryOp) {
-        // Without the thread, what is missing is told by its missing.
-        let _ = self.jobs.send(Job::History(op));
+        self.archive.keep(op);
     }
 
     /// Asks what an address did, for a client; the answer comes with [`Store::answers`].
     pub fn ask_evidence(&self, client: ClientId, question: Box<Question>) {
-        let _ = self.jobs.send(Job::Evidence(client, question));
+        self.archive.ask(client, question);
     }
 
     /// Whether the history of hosts cannot be written at present.
     pub fn history_fails(&self) -> bool {
-        self.history_fails.load(Relaxed)
+        self.archive.fails()
     }
 
     /// Answers for clients since the last call.
@@ -258,7 +255,10 @@ impl Store {
         // A thread that is gone has said how many it had.
         let _ = self.jobs.send(Job::Stop);
         let unknown = |_| usize::try_from(self.waiting.load(Relaxed)).unwrap_or(usize::MAX);
-        self.done.recv_timeout(patience).unwrap_or_else(unknown)
+        let began = Instant::now();
+        let lost = self.done.recv_timeout(patience).unwrap_or_else(unknown);
+        self.archive.stop(patience.saturating_sub(began.elapsed()));
+        lost
     }
 }
 
@@ -408,12 +408,10 @@ struct Keeper {
     /// Set while the disk fails.
     next_try: Option<Instant>,
     failure: String,
-    history: History,
-    history_fails: Arc<AtomicBool>,
     results: Sender<Stored>,
     answers: Sender<(ClientId, Response)>,
     bell: Arc<Bell>,
-    wake: Box<dyn Fn() + Send>,
+    wake: Arc<dyn Fn() + Send + Sync>,
     waiting: Arc<AtomicU64>,
 }
 
@@ -433,43 +431,12 @@ impl Keeper {
                     let _ = self.answers.send((client, answer));
                     (self.wake)();
                 }
-                Ok(Job::History(op)) => {
-                    self.history.take(op);
-                    self.history_fails.store(self.history.failure().is_some(), Relaxed);
-                }
-                Ok(Job::Evidence(client, question)) => {
-                    let answer = self.answer_evidence(*question);
-                    let _ = self.answers.send((client, answer));
-                    (self.wake)();
-                }
                 Err(RecvTimeoutError::Timeout) => self.try_pending(),
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.try_pending();
                     return;
                 }
             }
-        }
-    }
-
-    /// What an address did, from histories and from the store.
-    fn answer_evidence(&mut self, question: Question) -> Response {
-        let found = self.history.find(&question).and_then(|mut found| {
-            let span = question.asked;
-            let Some(net) = question.target.prefix() else { return Ok(found) };
-            let rows = self.with_db(|db| {
-                let events = load::lock_events(db, &net, span)?;
-                Ok((load::incidents_of(db, &question.target.to_string(), span)?, events))
-            });
-            (found.incidents, found.lock_events) = rows.map_err(|e| e.to_string())?;
-            Ok(found)
-        });
-        match found {
-            Ok(found) => Response::Ok(Payload::Evidence(Box::new(claim::report(question, found)))),
-            Err(e) => Response::Error(Failure::new(
-                ErrorCode::Failed,
-                format!("the history cannot be read: {e}"),
-                "mend the disk of [run] state and ask again",
-            )),
         }
     }
 

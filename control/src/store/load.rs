@@ -146,37 +146,30 @@ fn suspension(r: &Row<'_>) -> rusqlite::Result<Option<Suspension>> {
 }
 
 /// Incidents of an address that meet a stretch of time.
-pub(super) fn incidents_of(db: &Db, address: &str, span: Span) -> Result<Vec<IncidentRow>, Fault> {
-    let read = || -> rusqlite::Result<Vec<_>> {
-        let c = db.connection();
-        let mut rows = c.prepare(
-            "SELECT body, files_removed, id FROM incidents WHERE address = ?1 AND opened <= ?3 AND coalesce(closed, ?3) >= ?2",
-        )?;
-        let mut full = full(c)?;
-        rows.query_map(params![address, span.since.unix_ms(), span.until.unix_ms()], |r| full(r))?.collect()
-    };
-    read().map_err(|e| db.fault("reading", &e))
+pub(super) fn incidents_of(c: &Connection, address: &str, span: Span) -> rusqlite::Result<Vec<IncidentRow>> {
+    let mut rows = c.prepare(
+        "SELECT body, files_removed, id FROM incidents
+         WHERE address = ?1 AND opened <= ?3 AND coalesce(closed, ?3) >= ?2",
+    )?;
+    let mut full = full(c)?;
+    rows.query_map(params![address, span.since.unix_ms(), span.until.unix_ms()], |r| full(r))?.collect()
 }
 
 /// What happened, in a stretch of time, to locks that cover an address.
-pub(super) fn lock_events(db: &Db, net: &IpNet, span: Span) -> Result<Vec<LockEvent>, Fault> {
+pub(super) fn lock_events(c: &Connection, net: &IpNet, span: Span) -> rusqlite::Result<Vec<LockEvent>> {
     const MOST: i64 = 1_000_000;
-    let read = || -> rusqlite::Result<Vec<_>> {
-        let c = db.connection();
-        let mut rows = c.prepare(
-            "SELECT at, event, who, row FROM lock_history WHERE at >= ?1 AND at <= ?2 ORDER BY seq LIMIT ?3",
-        )?;
-        let mut found = Vec::new();
-        let mut rows = rows.query(params![span.since.unix_ms(), span.until.unix_ms(), MOST])?;
-        while let Some(r) = rows.next()? {
-            let row: LockRow = decoded(r, 3)?;
-            if row.target.prefix().is_some_and(|p| p.contains(net)) {
-                found.push(LockEvent { at: time(r, 0)?, event: r.get(1)?, who: r.get(2)?, row });
-            }
+    let mut rows = c.prepare(
+        "SELECT at, event, who, row FROM lock_history WHERE at >= ?1 AND at <= ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let mut found = Vec::new();
+    let mut rows = rows.query(params![span.since.unix_ms(), span.until.unix_ms(), MOST])?;
+    while let Some(r) = rows.next()? {
+        let row: LockRow = decoded(r, 3)?;
+        if row.target.prefix().is_some_and(|p| p.contains(net)) {
+            found.push(LockEvent { at: time(r, 0)?, event: r.get(1)?, who: r.get(2)?, row });
         }
-        Ok(found)
-    };
-    read().map_err(|e| db.fault("reading", &e))
+    }
+    Ok(found)
 }
 
 fn incidents(c: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
