@@ -211,6 +211,7 @@ pub fn report(q: Question, found: Found) -> EvidenceReport {
         inbound,
         unprovoked: tally.unprovoked,
         from_outside: tally.outside,
+        other_mac: tally.other_mac,
         incomplete: tally.overrun,
         incidents,
         lock_events: found.lock_events,
@@ -266,6 +267,13 @@ fn findings(r: &EvidenceReport, claimed: Option<u64>) -> Vec<String> {
         all.push(format!(
             "{} packets with its address as sender came in from outside: the server did not send them.",
             n(r.from_outside)
+        ));
+    }
+    if r.other_mac > 0 {
+        all.push(format!(
+            "{} packets with its address as sender came from another device of the segment (another MAC address): they \
+             are not its own, and not among what it sent.",
+            n(r.other_mac)
         ));
     }
     if out.dropped > 0 {

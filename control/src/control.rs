@@ -11,6 +11,7 @@ use region::policy::RequestV6;
 use region::segment::SegmentRules;
 use region::{Addr, Facts, HostFlags, HostId, Policy};
 
+use crate::bindings::{Bound, bound};
 use crate::breaker::Breakers;
 use crate::case::Case;
 use crate::effect::{BatchId, ClientId, Effect, Loaded, Now, StoreOp};
@@ -85,6 +86,8 @@ pub struct Control {
     pub(crate) usage: Use,
     pub(crate) config: Config,
     pub(crate) inventory: Option<Arc<Inventory>>,
+    /// The MACs that its servers are bound to.
+    pub(crate) bound: Bound,
     pub(crate) networks: Networks,
     pub(crate) retired: Vec<Retired>,
     pub(crate) policy: Arc<Policy>,
@@ -207,6 +210,7 @@ impl Control {
             next_batch: 0,
             retained_ns: 0,
             config,
+            bound: bound(loaded.inventory.as_deref()),
             inventory: loaded.inventory,
             policy,
         };
@@ -506,8 +510,10 @@ impl Control {
     pub(crate) fn write_flags(&self, host: HostId) {
         let facts = self.facts().map(|f| &**f);
         let Some(net) = self.networks.target(host, facts) else {
+            self.bind(host, None);
             return self.policy.set_flags(host, HostFlags(0));
         };
+        self.bind(host, Some(&net));
         let strict = self.networks.group(host, facts).is_some_and(|g| g.strict);
         let v6 = host.0 >= self.policy.capacities().hosts_v4;
         let flags = self.flags_for(&net, v6, strict, self.watch.is_watched(host));
@@ -522,7 +528,9 @@ impl Control {
         }
         for id in c.hosts_v4..c.hosts() {
             self.policy.set_flags(HostId(id), HostFlags(0));
+            self.bind(HostId(id), None);
         }
+        self.publish_bindings();
         let mut found = Vec::new();
         if let Some(life) = &self.life {
             let key = |id: u32| life.facts.key_v6(HostId(id)).map(|k| (k, HostId(id)));

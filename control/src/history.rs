@@ -32,6 +32,8 @@ pub struct Tally {
     pub unprovoked: u64,
     /// Packets with its address as source that entered outside.
     pub outside: u64,
+    /// Packets with its address as source that another device of the segment sent.
+    pub other_mac: u64,
     /// More than 2^32 packets came at once: beside packets, bytes and drops nothing is known of them.
     pub overrun: bool,
 }
@@ -73,6 +75,8 @@ pub enum HistoryOp {
 }
 
 const FIELDS: usize = 13;
+/// Numbers of a host. New ones are appended: what older versions wrote has them as zeros.
+const VALUES: usize = 2 * FIELDS + 4;
 
 fn fields(c: &Counts) -> [u64; FIELDS] {
     [
@@ -120,6 +124,7 @@ impl Tally {
         }
         self.unprovoked += o.unprovoked;
         self.outside += o.outside;
+        self.other_mac += o.other_mac;
         self.overrun |= o.overrun;
     }
 
@@ -127,20 +132,22 @@ impl Tally {
         *self == Tally::default()
     }
 
-    fn values(&self) -> [u64; 2 * FIELDS + 3] {
-        let mut all = [0; 2 * FIELDS + 3];
+    fn values(&self) -> [u64; VALUES] {
+        let mut all = [0; VALUES];
         all[..FIELDS].copy_from_slice(&fields(&self.pair[0]));
         all[FIELDS..2 * FIELDS].copy_from_slice(&fields(&self.pair[1]));
-        all[2 * FIELDS..].copy_from_slice(&[self.unprovoked, self.outside, u64::from(self.overrun)]);
+        let rest = [self.unprovoked, self.outside, u64::from(self.overrun), self.other_mac];
+        all[2 * FIELDS..].copy_from_slice(&rest);
         all
     }
 
-    fn of_values(v: &[u64; 2 * FIELDS + 3]) -> Tally {
+    fn of_values(v: &[u64; VALUES]) -> Tally {
         Tally {
             pair: [counts(&v[..FIELDS]), counts(&v[FIELDS..2 * FIELDS])],
             unprovoked: v[2 * FIELDS],
             outside: v[2 * FIELDS + 1],
             overrun: v[2 * FIELDS + 2] != 0,
+            other_mac: v[2 * FIELDS + 3],
         }
     }
 }
@@ -193,7 +200,7 @@ pub fn decode(mut bytes: &[u8]) -> Vec<(u8, Tally)> {
     while let Some((octet, rest)) = bytes.split_first() {
         bytes = rest;
         let Some(mask) = take(&mut bytes) else { break };
-        let mut values = [0; 2 * FIELDS + 3];
+        let mut values = [0; VALUES];
         let mut whole = true;
         for (_, v) in values.iter_mut().enumerate().filter(|(i, _)| mask >> i & 1 != 0) {
             let Some(n) = take(&mut bytes) else {
@@ -266,6 +273,7 @@ impl History {
         let (now, before) = (facts.marks(host), self.marks.get(host.index())?);
         tally.unprovoked = now.unprovoked.wrapping_sub(before.unprovoked).into();
         tally.outside = now.outside.wrapping_sub(before.outside).into();
+        tally.other_mac = now.other_mac.wrapping_sub(before.other_mac).into();
         Some(tally).filter(|t| !t.is_empty())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use config::{Config, Inventory, Site};
 
+use crate::bindings::bound;
 use crate::control::{Control, Use};
 use crate::effect::{Now, StoreOp};
 use crate::log;
@@ -50,7 +51,9 @@ impl Control {
     /// a tick has.
     pub fn set_inventory(&mut self, new: Option<Arc<Inventory>>, now: Now) -> Option<Arc<Inventory>> {
         self.now = now;
+        self.bound = bound(new.as_deref());
         let old = std::mem::replace(&mut self.inventory, new);
+        self.write_all_flags();
         self.keep_inventory();
         old
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod approval;
+mod bindings;
 pub mod breaker;
 mod case;
 pub mod claim;

@@ -378,6 +378,7 @@ impl Control {
                 .filter(|(t, _, _)| net.zip(t.prefix()).is_some_and(|(a, b)| b.contains(&a)))
                 .map(|(_, rule, until)| (rule.to_string(), *until))
                 .collect(),
+            bound: host.and_then(|h| self.policy.bound().get(h)).map(|m| m.to_string()),
             target,
         }
     }

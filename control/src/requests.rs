@@ -426,6 +426,7 @@ impl Control {
             Then::Rule(rule, true) => {
                 self.observing.insert(rule);
                 self.publish_locks |= rule == Rule::Misconfiguration;
+                self.publish_bindings();
                 Payload::Done(format!(
                     "{rule} only observes: it records what it would have done. `cordon unlock --rule {rule} --since …` takes back what it did."
                 ))
@@ -433,6 +434,7 @@ impl Control {
             Then::Rule(rule, false) => {
                 self.observing.remove(&rule);
                 self.publish_locks |= rule == Rule::Misconfiguration;
+                self.publish_bindings();
                 Payload::Done(format!("{rule} acts as configured."))
             }
             Then::BreakerReset(rule) => {

@@ -438,6 +438,8 @@ pub struct HostReport {
     pub incidents: Vec<IncidentRow>,
     /// Rules it is exempted from, and until when.
     pub exemptions: Vec<(String, Time)>,
+    /// The hardware address that its packets have to come from; none where it is bound to none.
+    pub bound: Option<String>,
 }
 
 /// A row of the outbox: one message to one audience.
@@ -533,6 +535,8 @@ pub struct EvidenceReport {
     pub unprovoked: u64,
     /// Packets with its address as source that entered outside.
     pub from_outside: u64,
+    /// Packets with its address as source that another device of the segment sent. They do not count for it.
+    pub other_mac: u64,
     /// Some protocol's numbers are missing, since more than 2^32 packets came in five minutes.
     pub incomplete: bool,
     /// Its incidents in that time, latest first.

@@ -33,6 +33,9 @@ pub(crate) fn host(page: &Page<'_>, h: &HostReport) -> String {
             }),
         },
     );
+    if let Some(mac) = &h.bound {
+        text += &page.field("Bound", &format!("to {mac}: what others send with its address is not its own"));
+    }
     if h.never_lock {
         text += &page.field("Never lock", "detectors leave it alone; an operator needs --force");
     }

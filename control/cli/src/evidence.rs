@@ -69,5 +69,6 @@ fn numbers(page: &Page<'_>, e: &EvidenceReport) -> String {
     }
     t.row(["answers to what it did not ask".into(), String::new(), count(e.unprovoked)]);
     t.row(["its address from outside".into(), String::new(), count(e.from_outside)]);
+    t.row(["its address from another MAC".into(), count(e.other_mac), String::new()]);
     t.lines(page.style)
 }

@@ -297,6 +297,7 @@ fn top_show_and_incidents_are_for_people() {
         inbound: Some(Traffic::default()),
         locks: vec![lock(9, "192.0.2.0/24")],
         incidents: vec![incident("C-2026-000009", "192.0.2.9")],
+        bound: Some("02:00:00:00:00:09".to_owned()),
         exemptions: vec![("udp-out".to_owned(), Time::now().plus_ms(3_600_500))],
     };
     let fake = Fake::ok(Payload::Host(Box::new(host)));
@@ -408,6 +409,7 @@ fn evidence_begins_with_sentences_and_ends_with_what_it_does_not_say() {
         inbound: Counted::default(),
         unprovoked: 1_234,
         from_outside: 5,
+        other_mac: 6,
         incomplete: false,
         incidents: vec![incident("C-2026-000009", "192.0.2.10")],
         lock_events: vec![LockEvent {

@@ -205,6 +205,18 @@ pub enum GuardAction {
     Off,
 }
 
+/// What becomes of packets whose source address belongs to another MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BindingAction {
+    /// They count for the address, whoever sent them.
+    Off,
+    /// They are counted apart, and not for the server that has the address.
+    Count,
+    /// They are dropped, too.
+    Drop,
+}
+
 /// `[guards]`: what servers may not say on a segment of theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guards {
@@ -218,6 +230,8 @@ pub struct Guards {
     pub arp: GuardAction,
     /// The same by neighbour discovery, and redirects.
     pub nd: GuardAction,
+    /// Packets with the address of a server whose MAC the inventory names, from another MAC.
+    pub bindings: BindingAction,
 }
 
 impl Default for Guards {
@@ -225,7 +239,7 @@ impl Default for Guards {
     /// theirs are all in `[link] bridges`.
     fn default() -> Guards {
         use GuardAction::{Drop, Off};
-        Guards { dhcp: Drop, ra: Drop, stp: Off, arp: Drop, nd: Drop }
+        Guards { dhcp: Drop, ra: Drop, stp: Off, arp: Drop, nd: Drop, bindings: BindingAction::Count }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{Antispoof, Ceiling, GuardAction, Inside, Locale, LockScope, ScanLimit};
+use crate::{Antispoof, BindingAction, Ceiling, GuardAction, Inside, Locale, LockScope, ScanLimit};
 
 /// Text, and where it stands.
 pub(crate) type Text = Spanned<String>;
@@ -73,6 +73,7 @@ pub(crate) struct Guards {
     pub(crate) stp: Option<GuardAction>,
     pub(crate) arp: Option<GuardAction>,
     pub(crate) nd: Option<GuardAction>,
+    pub(crate) bindings: Option<BindingAction>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -70,6 +70,7 @@ impl Validator<'_> {
             stp: f.guards.stp.unwrap_or(d.stp),
             arp: f.guards.arp.unwrap_or(d.arp),
             nd: f.guards.nd.unwrap_or(d.nd),
+            bindings: f.guards.bindings.unwrap_or(d.bindings),
         };
         let rules = self.rules(f.rules);
         let control_core = f.control.core.clone();

@@ -43,12 +43,14 @@ fn whoever_is_accused_wrongly_is_told_in_sentences() {
     let mut t = tally(12, 12);
     t.unprovoked = 1_234;
     t.outside = 3;
+    t.other_mac = 4;
     let r = ask(None, t, &[span(-100, 100)]);
     let text = text(&r);
     assert!(text.contains("192.0.2.10 sent 12 packets: 12 TCP, 12 of them SYN"), "{text}");
     assert!(text.contains("did not send what a scan of 1,000 addresses or ports needs"), "{text}");
     assert!(text.contains("1,234 SYN-ACK and RST came for connections that it had not opened"), "{text}");
     assert!(text.contains("3 packets with its address as sender came in from outside"), "{text}");
+    assert!(text.contains("4 packets with its address as sender came from another device"), "{text}");
     assert!(text.contains("found nothing against it"), "{text}");
     assert_eq!((r.unknown.len(), r.covered), (0, span(-3, 62)));
     assert!(r.caveats.iter().any(|c| c.contains("whole pieces of history")));

@@ -12,7 +12,7 @@ use crate::effect::{Loaded, Now};
 fn tally(n: u64) -> Tally {
     let out = Counts { packets: n, bytes: 64 * n, tcp: n, syn: n / 2, ..Counts::default() };
     let inbound = Counts { packets: 3, bytes: u64::MAX, reactions_tcp: 2, opens: 1, ..Counts::default() };
-    Tally { pair: [out, inbound], unprovoked: 300, outside: 0, overrun: n % 2 == 1 }
+    Tally { pair: [out, inbound], unprovoked: 300, outside: 0, other_mac: n / 2, overrun: n % 2 == 1 }
 }
 
 #[test]

@@ -461,6 +461,6 @@ fn judge<const FROM: u8>(
 fn locked(v: &View<'_>, end: End, flags: HostFlags, w: &Work, dir: Dir) -> bool {
     match end.host() {
         Some(host) => v.locked(host, flags, w, dir),
-        None => end == End::UNSLOTTED && v.locked_by(None, flags, w, dir),
+        None => end.is_internal() && v.locked_by(None, flags, w, dir),
     }
 }

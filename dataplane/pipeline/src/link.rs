@@ -2,6 +2,7 @@
 //! and address, and what is dropped for its hardware address or by a guard. Looked at only on wires that show the segment.
 
 use region::link::{LinkFrame, LinkRing};
+use region::policy::Bindings;
 use region::segment::{Guard, SegmentTable};
 use region::{Class, HostFlags, Mac, Side, Traits, Verdict};
 
@@ -10,13 +11,16 @@ use crate::burst::Work;
 use crate::guard::guard;
 use crate::parse::{ICMPV6, NONE, UDP};
 use crate::segment;
-use crate::view::View;
+use crate::view::{End, View};
 
 /// Spanning tree (IEEE 802.1D), and Cisco's for each VLAN.
 const BRIDGES: [[u8; 6]; 2] = [[0x01, 0x80, 0xc2, 0, 0, 0], [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcd]];
 
 /// Packets with impossible sources that are handed over of a burst.
 const IMPOSSIBLE_MAX: u32 = 4;
+
+/// Of so many packets that break a host's binding one is handed over, beside the first and the 2nd, 4th, 8th and so on.
+const SPOOFED_SHOWN: u32 = 4_096;
 
 /// Whether a frame belongs to a protocol of the segment: ARP, spanning tree, neighbour discovery and router
 /// advertisements (ICMPv6 133 to 137, RFC 4861; in fragments too, RFC 7113), DHCP of both versions.
@@ -55,14 +59,15 @@ pub(crate) struct From {
     pub(crate) outside: bool,
 }
 
-/// Hands over what control has to see of a burst, and writes into `verdicts` what guards and locks of hardware addresses
-/// drop, for all others [`Verdict::Forward`]. Says whether anything is dropped.
+/// Hands over what control has to see of a burst, and writes into `verdicts` what guards, locks of hardware addresses and
+/// bindings drop, for all others [`Verdict::Forward`]; the source of a packet that breaks a binding is nobody's. Says whether
+/// there was any of that.
 #[cold]
 #[inline(never)]
 pub(crate) fn screen(
     v: &View<'_>,
     from: From,
-    work: &[Work],
+    work: &mut [Work],
     frames: &[Frame<'_>],
     verdicts: &mut [Verdict],
 ) -> bool {
@@ -70,11 +75,17 @@ pub(crate) fn screen(
     let rules = v.segment();
     let guards = v.enforcing && from.servers && !rules.guards().is_empty();
     let locks = v.enforcing && rules.locks_any();
-    let (mut stranger, mut impossible, mut drops) = (false, 0, false);
-    for ((w, f), verdict) in work.iter().zip(frames).zip(verdicts) {
+    let (mode, bound) = v.bindings();
+    // A stream without sides shows packets on their way through a router too, and that is no other device's use of them.
+    let binds = mode != Bindings::Off && from.servers && !from.outside;
+    if binds {
+        work.iter().filter_map(|w| w.source.host()).for_each(|h| bound.prefetch(h));
+    }
+    let (mut stranger, mut impossible, mut special) = (false, 0, false);
+    for ((w, f), verdict) in work.iter_mut().zip(frames).zip(verdicts) {
         *verdict = Verdict::Forward;
         if locks && is_locked(from, f, &rules) {
-            (*verdict, drops) = (Verdict::DropLockedMac, true);
+            (*verdict, special) = (Verdict::DropLockedMac, true);
         }
         if is_protocol(w, f) {
             let guarded = if guards {
@@ -83,7 +94,7 @@ pub(crate) fn screen(
                 None
             };
             if guarded.is_some() && !verdict.is_drop() {
-                (*verdict, drops) = (Verdict::DropGuarded, true);
+                (*verdict, special) = (Verdict::DropGuarded, true);
             }
             push(v, ring, f, guarded);
             continue;
@@ -92,6 +103,22 @@ pub(crate) fn screen(
             continue;
         }
         let Some(mac) = mac(f, 6) else { continue };
+        if binds
+            && let Some(host) = w.source.host()
+            && bound.get(host).is_some_and(|own| own != mac && is_other(own, mac, &rules))
+        {
+            w.source = End::SPOOFED;
+            special = true;
+            if mode == Bindings::Drop && v.enforcing && !verdict.is_drop() {
+                *verdict = Verdict::DropSpoofed;
+            }
+            // Some tell enough: the ring is for others too.
+            let n = v.out.mark_other_mac(host);
+            if n.is_power_of_two() || n.is_multiple_of(SPOOFED_SHOWN) {
+                push(v, ring, f, None);
+            }
+            continue;
+        }
         if is_impossible(w) {
             impossible += 1;
             if impossible <= IMPOSSIBLE_MAX {
@@ -110,12 +137,17 @@ pub(crate) fn screen(
             push(v, ring, f, None);
         }
     }
-    drops
+    special
 }
 
 /// The hardware address that stands `at` in a frame.
 fn mac(f: &Frame<'_>, at: usize) -> Option<Mac> {
     f.bytes.get(at..)?.first_chunk().copied().map(Mac)
+}
+
+/// Whether a device is no port of the one that a host is bound to, and neither a virtual router nor one that may forward.
+fn is_other(own: Mac, mac: Mac, rules: &SegmentTable<'_>) -> bool {
+    !mac.is_shared() && !mac.is_beside(own) && !rules.passes(mac, None).has(Guard::Ra)
 }
 
 /// Whether its device is locked: the one that sends it from inside, or the one that it is sent to from outside.

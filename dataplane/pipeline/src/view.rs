@@ -6,7 +6,7 @@ use region::addressing::AddressingTable;
 use region::facts::{WorkerFacts, keyed_hash};
 use region::fanout::Map;
 use region::hosts_v6::HostsV6;
-use region::policy::{FlagTable, Versions};
+use region::policy::{Bindings, BoundTable, FlagTable, Versions};
 use region::segment::SegmentTable;
 use region::touched::Touched;
 use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, WatchSlot, prefetch};
@@ -57,6 +57,8 @@ impl End {
     pub(crate) const NONE: End = End(u32::MAX);
     /// An internal IPv6 address without a slot: its locks are looked up by address.
     pub(crate) const UNSLOTTED: End = End(u32::MAX - 1);
+    /// An internal address that is not its sender's: nothing counts for its host, whose locks hold all the same.
+    pub(crate) const SPOOFED: End = End(u32::MAX - 2);
 
     /// A host, or [`End::NONE`].
     #[inline(always)]
@@ -67,7 +69,7 @@ impl End {
     /// The host.
     #[inline(always)]
     pub(crate) fn host(self) -> Option<HostId> {
-        (self.0 < End::UNSLOTTED.0).then_some(HostId(self.0))
+        (self.0 < End::SPOOFED.0).then_some(HostId(self.0))
     }
 
     /// Whether the address is internal.
@@ -147,6 +149,12 @@ impl<'a> View<'a> {
     /// The tick that the worker has turned to.
     pub(crate) fn tick(&self) -> u64 {
         self.moment.tick
+    }
+
+    /// What becomes of packets that break a binding, and the hosts that are bound.
+    pub(crate) fn bindings(&self) -> (Bindings, BoundTable<'a>) {
+        let mode = if self.flags_hold { self.policy.bindings() } else { Bindings::Off };
+        (mode, self.policy.bound())
     }
 
     /// What holds on the servers' segment.

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use pipeline::{Frame, Mode, Pipeline};
 use region::addressing::{Addressing, BlockV4};
+use region::locks::{LockedRange, Range};
+use region::policy::Bindings;
 use region::segment::{Guard, Guards, SegmentRules};
 use region::{Addr, Capacities, Dir, Facts, HostFlags, HostId, Mac, Policy, Side, Verdict};
 
@@ -156,4 +158,63 @@ fn a_locked_device_is_silent_whatever_address_it_uses() {
     assert_eq!(b.burst(Side::Inside, false, &frames[..1]), [Forward]);
     b.policy.set_bypass(true);
     assert_eq!(b.pass(Side::Inside, frames[0]), Forward);
+}
+
+fn bind(b: &Bench, host: u32, to: u8, mode: Bindings) {
+    b.policy.bind(HostId(host), Some(mac(to)));
+    b.policy.set_bindings(mode);
+}
+
+#[test]
+fn what_another_device_sends_with_a_bound_address_does_not_count_for_its_host() {
+    let mut b = Bench::new(Mode::Inline, &all_guards());
+    let from = |m: Mac, source| packet(m, ROUTER, source, REMOTE, 6, &[0; 20]);
+    let line = |b: &Bench, host| b.facts.totals(HostId(host), Dir::Out).packets;
+    let marks = |b: &Bench, host| b.facts.marks(HostId(host)).other_mac;
+    bind(&b, 10, 9, Bindings::Count);
+    let (own, other, free) = (from(mac(9), SERVER), from(mac(0x55), SERVER), from(mac(0x55), SERVER + 1));
+    let frames: [&[u8]; 4] = [&own, &other, &free, &other];
+    assert_eq!(b.burst(Side::Inside, true, &frames), [Verdict::Forward; 4]);
+    assert_eq!((line(&b, 10), marks(&b, 10)), (1, 2), "its own packet only");
+    assert_eq!((line(&b, 11), marks(&b, 11)), (1, 0), "who is not bound may send from anywhere");
+    // A virtual router, a port beside its own, and a device that may route.
+    b.policy.bind(HostId(12), Some(Mac([0, 0x16, 0x3e, 0, 0, 1])));
+    for m in [Mac([0, 0, 0x5e, 0, 1, 7]), Mac([0, 0x16, 0x3e, 0, 0, 2])] {
+        assert_eq!(b.pass(Side::Inside, &from(m, SERVER + 2)), Verdict::Forward);
+    }
+    assert_eq!((line(&b, 12), marks(&b, 12)), (2, 0));
+    // From outside and behind a router it is another matter.
+    b.burst(Side::Outside, true, &[&other]);
+    b.burst(Side::Inside, false, &[&other]);
+    assert_eq!((line(&b, 10), marks(&b, 10)), (2, 2));
+    b.policy.set_bindings(Bindings::Drop);
+    assert_eq!(b.burst(Side::Inside, true, &frames)[..2], [Verdict::Forward, Verdict::DropSpoofed]);
+    assert_eq!((line(&b, 10), b.dropped(Side::Inside, Verdict::DropSpoofed)), (3, 2));
+    b.policy.set_bypass(true);
+    assert_eq!(b.pass(Side::Inside, &other), Verdict::Forward);
+}
+
+#[test]
+fn the_lock_of_an_address_holds_whoever_sends_from_it() {
+    let mut b = Bench::new(Mode::Inline, &SegmentRules::default());
+    bind(&b, 10, 9, Bindings::Count);
+    let address = Addr::V4(SERVER).as_u128();
+    let locked = [LockedRange { range: Range { first: address, last: address }, bits: HostFlags::LOCK_OUT }];
+    b.policy.publish_locks(&locked, &[], &SegmentRules::default()).unwrap();
+    b.policy.set_flags(HostId(10), HostFlags(HostFlags::LOCK_OUT));
+    let other = packet(mac(0x55), ROUTER, SERVER, REMOTE, 6, &[0; 20]);
+    assert_eq!(b.pass(Side::Inside, &other), Verdict::DropLockedOut);
+    assert_eq!(b.facts.totals(HostId(10), Dir::Out).packets, 0);
+}
+
+#[test]
+fn a_flood_from_another_device_leaves_room_for_what_others_say() {
+    let mut b = Bench::new(Mode::Inline, &SegmentRules::default());
+    bind(&b, 10, 9, Bindings::Count);
+    let other = packet(mac(0x55), ROUTER, SERVER, REMOTE, 6, &[0; 20]);
+    let burst = [other.as_slice(); 32];
+    for _ in 0..32 {
+        b.burst(Side::Inside, true, &burst);
+    }
+    assert_eq!((b.facts.marks(HostId(10)).other_mac, b.facts.link(0).head()), (1_024, 11));
 }

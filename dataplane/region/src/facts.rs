@@ -455,6 +455,7 @@ impl Facts {
         cells.map(HostMarks::read).fold(Marks::default(), |a, b| Marks {
             unprovoked: a.unprovoked.wrapping_add(b.unprovoked),
             outside: a.outside.wrapping_add(b.outside),
+            other_mac: a.other_mac.wrapping_add(b.other_mac),
         })
     }
 
@@ -697,6 +698,11 @@ impl<'a> WorkerFacts<'a> {
         if let Some(m) = self.marks.get(host.index()) {
             m.add_unprovoked();
         }
+    }
+
+    /// A packet with the host's address as source came from another hardware address than it is bound to. Says how many did.
+    pub fn mark_other_mac(&self, host: HostId) -> u32 {
+        self.marks.get(host.index()).map_or(0, HostMarks::add_other_mac)
     }
 
     /// A packet with the host's address as source entered outside.

@@ -154,6 +154,9 @@ shared_struct! {
         unprovoked: AtomicU32,
         /// Packets with its address as source that entered outside.
         outside: AtomicU32,
+        /// Packets with its address as source that entered inside from another hardware address than it is bound to.
+        other_mac: AtomicU32,
+        spare: AtomicU32,
     }
 }
 
@@ -164,6 +167,8 @@ pub struct Marks {
     pub unprovoked: u32,
     /// See [`HostMarks`].
     pub outside: u32,
+    /// See [`HostMarks`].
+    pub other_mac: u32,
 }
 
 impl HostMarks {
@@ -177,9 +182,19 @@ impl HostMarks {
         add32(&self.outside, 1);
     }
 
-    /// Reads both.
+    /// Counts one, and says how many there were. Only the owning worker calls this.
+    pub(crate) fn add_other_mac(&self) -> u32 {
+        add32(&self.other_mac, 1);
+        self.other_mac.load(Relaxed)
+    }
+
+    /// Reads all.
     pub fn read(&self) -> Marks {
-        Marks { unprovoked: self.unprovoked.load(Relaxed), outside: self.outside.load(Relaxed) }
+        Marks {
+            unprovoked: self.unprovoked.load(Relaxed),
+            outside: self.outside.load(Relaxed),
+            other_mac: self.other_mac.load(Relaxed),
+        }
     }
 }
 

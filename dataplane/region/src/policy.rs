@@ -69,6 +69,8 @@ shared_struct! {
         evidence_read: [AtomicU64; WORKERS_MAX],
         /// How far control has read each worker's ring of link frames.
         link_read: [AtomicU64; WORKERS_MAX],
+        /// [`Bindings`] as a number.
+        bindings: AtomicU64,
     }
 }
 
@@ -91,6 +93,7 @@ struct Layout {
     locks: [Section; 2],
     flags: Section,
     watch: Section,
+    macs: Section,
     accounted: Section,
     requests: Section,
     config: [Section; 2],
@@ -107,6 +110,7 @@ impl Layout {
         let locks = [p.table::<LockCell>(c.locks as usize * 2), p.table::<LockCell>(c.locks as usize * 2)];
         let flags = p.table::<AtomicU8>(c.hosts() as usize);
         let watch = p.table::<AtomicU16>(c.hosts() as usize);
+        let macs = p.table::<AtomicU64>(c.hosts() as usize);
         let accounted = p.table::<HostLine>(c.hosts() as usize * 2);
         let requests = p.table::<[AtomicU64; 4]>(REQUESTS_MAX);
         let config = [p.table::<AtomicU8>(CONFIG_MAX), p.table::<AtomicU8>(CONFIG_MAX)];
@@ -118,6 +122,7 @@ impl Layout {
             locks,
             flags,
             watch,
+            macs,
             accounted,
             requests,
             config,
@@ -138,6 +143,18 @@ pub struct Policy {
 /// The file's name in the tables directory.
 pub fn path(dir: &Path) -> PathBuf {
     dir.join("policy")
+}
+
+/// What becomes of packets from inside whose source address belongs to another hardware address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bindings {
+    /// No host is bound.
+    #[default]
+    Off,
+    /// They are counted, and do not count for the host.
+    Count,
+    /// They are dropped, too.
+    Drop,
 }
 
 /// What a worker reads once a burst.
@@ -395,6 +412,22 @@ impl Policy {
         FlagTable(self.map.table(self.layout.flags))
     }
 
+    /// What becomes of packets that break a binding.
+    #[inline]
+    pub fn bindings(&self) -> Bindings {
+        match self.header().bindings.load(Relaxed) {
+            1 => Bindings::Count,
+            2 => Bindings::Drop,
+            _ => Bindings::Off,
+        }
+    }
+
+    /// The hardware addresses that hosts are bound to; of none by default.
+    #[inline]
+    pub fn bound(&self) -> BoundTable<'_> {
+        BoundTable(self.map.table(self.layout.macs))
+    }
+
     fn lock_copy(&self, version: u64) -> (&LockHeader, &[LockCell]) {
         let i = usize::from(version % 2 == 1);
         let h = &self.map.table::<LockHeader>(self.layout.lock_headers)[i];
@@ -522,6 +555,24 @@ impl Policy {
         if let Some(c) = cells.get(host.index()) {
             c.store(flags.0, Relaxed);
         }
+    }
+
+    /// Binds a host to a hardware address, or with `None` to none: in force for the next packet.
+    pub fn bind(&self, host: HostId, mac: Option<Mac>) {
+        let cells: &[AtomicU64] = self.map.table(self.layout.macs);
+        if let Some(c) = cells.get(host.index()) {
+            c.store(mac.map_or(0, Mac::number), Relaxed);
+        }
+    }
+
+    /// Says what becomes of packets that break a binding.
+    pub fn set_bindings(&self, b: Bindings) {
+        let number = match b {
+            Bindings::Off => 0,
+            Bindings::Count => 1,
+            Bindings::Drop => 2,
+        };
+        self.header().bindings.store(number, Relaxed);
     }
 
     /// Declares that the flags hold for this incarnation of the dataplane. Set every flag before.
@@ -673,6 +724,27 @@ impl FlagTable<'_> {
     pub fn prefetch(&self, host: HostId) {
         if let Some(f) = self.0.get(host.index()) {
             crate::map::prefetch(f);
+        }
+    }
+}
+
+/// Hardware addresses that hosts are bound to, borrowed. Written by control; read by the dataplane.
+#[derive(Clone, Copy)]
+pub struct BoundTable<'a>(&'a [AtomicU64]);
+
+impl BoundTable<'_> {
+    /// The hardware address that a host is bound to.
+    #[inline(always)]
+    pub fn get(&self, host: HostId) -> Option<Mac> {
+        let [_, _, mac @ ..] = self.0.get(host.index())?.load(Relaxed).to_be_bytes();
+        (mac != [0; 6]).then_some(Mac(mac))
+    }
+
+    /// Asks the cache for a host's.
+    #[inline(always)]
+    pub fn prefetch(&self, host: HostId) {
+        if let Some(c) = self.0.get(host.index()) {
+            crate::map::prefetch(c);
         }
     }
 }

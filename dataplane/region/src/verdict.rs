@@ -49,7 +49,8 @@ pub enum Verdict {
     DropLockedOut = 1,
     /// To a server whose inbound direction is locked.
     DropLockedIn = 2,
-    /// Entered outside with an internal source whose network says `antispoof = "strict"`.
+    /// Under an address that is not its sender's: entered outside with an internal source whose network says
+    /// `antispoof = "strict"`, or inside with the source of a host that is bound to another hardware address.
     DropSpoofed = 3,
     /// The transmit queue of the other port took no more.
     DropTxFull = 4,
