@@ -11,7 +11,8 @@ rust_min=1.95
 build_packages=(dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config make gcc libc6-dev iproute2 pciutils procps tcpdump)
 # For 'make test': what it cannot do without, and what tests of single classes use.
 lint_packages=(shellcheck)
-tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus gobgpd jq valgrind netsniff-ng)
+tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus gobgpd jq valgrind netsniff-ng
+    dsniff dnsmasq-base isc-dhcp-client radvd)
 # For 'make bench', which unpacks headers of DPDK's source package and places processes on cores.
 bench_packages=(xz-utils util-linux)
 
@@ -73,7 +74,7 @@ install_packages() {
         fi
     fi
     local service
-    for service in prometheus gobgpd; do
+    for service in prometheus gobgpd radvd; do
         if [[ " $* " == *" $service "* ]] && command -v deb-systemd-helper >/dev/null; then
             deb-systemd-helper disable "$service.service" >/dev/null ||
                 printf 'setup: could not disable %s.service\n  next: systemctl disable %s, unless you want it at boot\n' "$service" "$service" >&2

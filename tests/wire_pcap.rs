@@ -14,7 +14,8 @@ use common::dataplane::{Appliance, BOTH, Balance, STOP, assert_balanced, range};
 use common::pcap::{self, Frames, assert_same};
 use common::skip;
 use region::locks::Exception;
-use region::{Class, Dir, Facts, HostFlags, Side, Verdict};
+use region::segment::{Guard, Guards, SegmentRules};
+use region::{Class, Dir, Facts, HostFlags, Mac, Side, Verdict};
 
 const VLAN: &[u16] = &[0x8100];
 const QINQ: &[u16] = &[0x88a8, 0x8100];
@@ -275,6 +276,81 @@ fn exactly_the_packets_of_locked_servers_are_missing() {
         assert_eq!(line.packets, line.dropped);
     }
     assert_eq!(facts.totals(host, Dir::Out).packets, 240);
+}
+
+/// ARP: this address is at that device.
+fn claim(device: [u8; 6], address: &str) -> Vec<u8> {
+    let address: std::net::Ipv4Addr = address.parse().unwrap();
+    let head = [0, 1, 8, 0, 6, 4, 0, 2];
+    let mut f = frame(&[], ARP, &[&head[..], &device, &address.octets(), &[0; 10]].concat());
+    f[6..12].copy_from_slice(&device);
+    f
+}
+
+#[test]
+fn guards_and_locked_devices_lose_exactly_their_frames() {
+    let (gateway, server, locked) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 3]);
+    let mut streams = [Vec::new(), Vec::new()];
+    let mut passing = [Vec::new(), Vec::new()];
+    let (mut guarded, mut cut_off) = ([0; 2], [0; 2]);
+    let bpdu = |from: [u8; 6]| {
+        let mut f = vec![0x01, 0x80, 0xc2, 0, 0, 0];
+        f.extend_from_slice(&from);
+        f.extend_from_slice(&[0, 38, 0x42, 0x42, 3]);
+        f.resize(60, 0);
+        f
+    };
+    for n in 0..200 {
+        let addresses = ("192.0.2.10".parse().unwrap(), "198.51.100.7".parse().unwrap());
+        for from in [server, locked] {
+            for (inside, mut f) in [
+                (true, udp(&[], addresses.0, addresses.1, n)),
+                (true, claim(from, "192.0.2.1")),
+                (true, claim(from, "192.0.2.10")),
+                (true, bpdu(from)),
+                (false, udp(&[], addresses.1, addresses.0, n)),
+            ] {
+                let own = if inside { 6..12 } else { 0..6 };
+                f[own].copy_from_slice(&from);
+                let side = usize::from(!inside);
+                streams[side].push(f.clone());
+                if from == locked {
+                    cut_off[side] += 1;
+                } else if f == claim(server, "192.0.2.1") || f == bpdu(server) {
+                    guarded[side] += 1;
+                } else {
+                    passing[side].push(f);
+                }
+            }
+        }
+        // The gateway and its switch may, from either side.
+        for (side, f) in
+            [(0, claim(gateway, "192.0.2.1")), (1, claim(server, "192.0.2.1")), (1, bpdu(server))]
+        {
+            streams[side].push(f.clone());
+            passing[side].push(f);
+        }
+    }
+    let frames = [streams[0].as_slice(), streams[1].as_slice()];
+    let mut appliance = wire(frames);
+    appliance.networks = vec!["192.0.2.0/24".into()];
+    let decisions = appliance.policy(&[], &[]);
+    let rules = SegmentRules {
+        guards: Guards::of(&[Guard::Arp, Guard::Stp]),
+        gateways: vec![range("192.0.2.1").first],
+        devices: vec![(Mac(gateway), Guards::ALL)],
+        locked: vec![(Mac(locked), BOTH)],
+        ..SegmentRules::default()
+    };
+    decisions.policy.publish_locks(&[], &[], &rules).unwrap();
+    let ([to_inside, to_outside], balance, _) = play(&appliance, frames);
+    assert_same("inside to outside", &to_outside, &passing[0]);
+    assert_same("outside to inside", &to_inside, &passing[1]);
+    for side in [0, 1] {
+        let dropped = [Verdict::DropGuarded, Verdict::DropLockedMac].map(|v| balance[side].packets(v));
+        assert_eq!(dropped, [guarded[side], cut_off[side]]);
+    }
+    assert_eq!((guarded, cut_off), ([400, 0], [800, 200]));
 }
 
 /// Source and destination of a frame whose IP header can be trusted (formats.md, section 5), tags looked through.

@@ -25,6 +25,8 @@ pub(crate) struct Site {
     queues: u16,
     /// Prefixes of the servers.
     pub(crate) networks: Vec<String>,
+    /// Gateways of the first of them.
+    pub(crate) gateways: Vec<String>,
     /// Further sections of the configuration.
     pub(crate) sections: String,
     /// The operator's command.
@@ -70,6 +72,7 @@ impl Site {
             tables: tempfile::Builder::new().prefix("cordon-live-").tempdir_in("/dev/shm").unwrap(),
             queues,
             networks: vec!["10.77.0.0/24".to_owned(), "fd77::/64".to_owned()],
+            gateways: Vec::new(),
             sections: sections.to_owned(),
             cli,
         };
@@ -95,8 +98,11 @@ impl Site {
             port(0, "box_in"),
             port(1, "box_out"),
         );
-        for prefix in &self.networks {
+        for (i, prefix) in self.networks.iter().enumerate() {
             text += &format!("[[network]]\nprefix = \"{prefix}\"\n");
+            if i == 0 {
+                text += &format!("gateways = {:?}\n", self.gateways);
+            }
         }
         std::fs::write(self.config(), text + &self.sections).unwrap();
     }

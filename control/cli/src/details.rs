@@ -169,6 +169,9 @@ pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
         let what = if i.protocol.as_deref() == Some("icmp") { "Types" } else { "Ports" };
         text += &page.field(what, &ports.join(" "));
     }
+    if i.measure == "frames" && i.dropped > 0 {
+        text += &page.field("Dropped", &format!("{} frames, by a guard", count(i.dropped)));
+    }
     if i.measure != "frames" {
         text += &page.field(
             "Packets",
@@ -205,6 +208,10 @@ pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
     }
     if let Some(address) = &i.address {
         text += &page.next(&format!("show {address}"), "says what is enforced now, and how to lift it");
+    }
+    if let Some(mac) = &i.mac {
+        let lock = format!("lock {mac} --reason misconfiguration");
+        text += &page.next(&lock, "cuts the device off, whatever address it uses");
     }
     text
 }
