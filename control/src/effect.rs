@@ -233,6 +233,8 @@ pub enum Effect {
     AskOutbox(ClientId, OutboxAsk),
     /// Keep this of histories, in order. What cannot be kept is a gap, and said to be one.
     History(HistoryOp),
+    /// Answer a client with an incident that the store may have.
+    AskIncident(ClientId, String),
     /// Answer a client from histories.
     AskEvidence(ClientId, Box<Question>),
     /// Read configuration and inventory again, then call [`crate::control::Control::reload`] and

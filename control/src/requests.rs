@@ -99,11 +99,11 @@ impl Control {
                 let wanted = rows.filter(|r| !open || r.closed.is_none()).take(limit.min(ROWS_MAX));
                 Ok(Payload::Incidents(wanted.cloned().collect()))
             }
-            Request::Incident { id } => {
-                self.incidents.by_id(&id).map(|r| Payload::Incident(Box::new(r.clone()))).ok_or_else(|| {
-                    not_found(format!("there is no incident {id}"), "`cordon incidents` lists them")
-                })
-            }
+            Request::Incident { id } => match self.incidents.by_id(&id) {
+                Some(row) => Ok(Payload::Incident(Box::new(row.clone()))),
+                // The store has those too that are no longer at hand.
+                None => return self.effects.push(Effect::AskIncident(client, id)),
+            },
             Request::RtbhList => Ok(Payload::Rtbh(self.rtbh.rows().cloned().collect())),
             Request::BreakerStatus => Ok(Payload::Breaker(self.breakers.rows())),
             Request::Bypass { on } => Ok(self.switch_bypass(who, on)),

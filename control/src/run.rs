@@ -217,6 +217,7 @@ impl Shell {
                     Effect::Reply(client, response) => self.reply(client, response),
                     Effect::AskOutbox(client, ask) => self.store.ask(client, ask),
                     Effect::History(op) => self.store.keep_history(op),
+                    Effect::AskIncident(client, id) => self.store.ask_incident(client, id),
                     Effect::AskEvidence(client, question) => self.store.ask_evidence(client, question),
                     Effect::ReadConfig(client) => self.begin_reload(Some(client)),
                 }

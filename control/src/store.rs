@@ -224,6 +224,11 @@ impl Store {
         self.archive.ask(client, question);
     }
 
+    /// Asks for an incident, for a client; the answer comes with [`Store::answers`].
+    pub fn ask_incident(&self, client: ClientId, id: String) {
+        self.archive.ask_incident(client, id);
+    }
+
     /// Whether the history of hosts cannot be written at present.
     pub fn history_fails(&self) -> bool {
         self.archive.fails()

@@ -345,3 +345,37 @@ fn what_a_server_sent_outlives_cordond_and_what_was_not_seen_is_said() {
     daemon.ended_within(SOON).unwrap();
     assert_eq!(sent(&rig.start()), before + 12);
 }
+
+#[test]
+fn an_incident_that_is_no_longer_at_hand_is_read_from_the_store() {
+    let rig = Rig::new();
+    rig.start().kill();
+    // One more than stays in memory; the store has them all.
+    let db = rusqlite::Connection::open(rig.state().join("cordon.db")).unwrap();
+    let put = "INSERT INTO incidents (id, number, kind, address, opened, closed, body)
+               VALUES (?1, ?2, 'attack-out', '192.0.2.10', 1767225600000 + ?2, 1767225601000 + ?2, ?3)";
+    db.execute_batch("BEGIN").unwrap();
+    for n in 1..=10_001 {
+        let id = format!("C-2026-{n:06}");
+        let body = format!(
+            r#"{{"id":"{id}","kind":"attack-out","address":"192.0.2.10","mac":null,"direction":"out","action":"lock","actions":[],
+            "rule":"syn-out/default","opened":"2026-01-01T00:00:00Z","first_seen":"2026-01-01T00:00:00Z",
+            "last_seen":"2026-01-01T00:00:00Z","protocol":null,"measure":"syn","window":"fast","limit":1,"peak":2,"packets":3,
+            "bytes":4,"seconds":1,"dropped":0,"held_back":null,"closed":"2026-01-01T00:00:01Z","files":[]}}"#
+        );
+        db.execute(put, rusqlite::params![id, n, body]).unwrap();
+    }
+    db.execute_batch("COMMIT").unwrap();
+    drop(db);
+    // Retention would forget what closed so long ago.
+    rig.write_config(&(rig.text("", "192.0.2.0/24") + "[evidence]\nretention_days = 3650\n"));
+    let daemon = rig.start();
+    for id in ["C-2026-000001", "C-2026-010001"] {
+        match daemon.ask(&Request::Incident { id: id.into() }) {
+            api::Response::Ok(api::Payload::Incident(i)) => assert_eq!(i.id, id),
+            other => panic!("{other:?}"),
+        }
+    }
+    let none = failure(daemon.ask(&Request::Incident { id: "C-2026-999999".into() }));
+    assert_eq!(none.code, ErrorCode::NotFound, "{none}");
+}

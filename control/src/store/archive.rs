@@ -1,6 +1,6 @@
 //! A thread for histories: an hour of them takes longer to join than a lock by hand may wait for its commit.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -19,6 +19,8 @@ enum Job {
     Keep(HistoryOp),
     /// A client's.
     Answer(ClientId, Box<Question>),
+    /// A client's.
+    Incident(ClientId, String),
     Stop,
 }
 
@@ -54,6 +56,10 @@ impl Archive {
                         let _ = answers.send((client, answer(&mut history, &store, *question)));
                         wake();
                     }
+                    Job::Incident(client, id) => {
+                        let _ = answers.send((client, incident(&store, &id)));
+                        wake();
+                    }
                     Job::Stop => break,
                 }
             }
@@ -74,6 +80,11 @@ impl Archive {
         let _ = self.jobs.send(Job::Answer(client, question));
     }
 
+    /// Without the thread the client times out by itself.
+    pub(super) fn ask_incident(&self, client: ClientId, id: String) {
+        let _ = self.jobs.send(Job::Incident(client, id));
+    }
+
     /// Whether nothing can be written at present.
     pub(super) fn fails(&self) -> bool {
         self.fails.load(Relaxed)
@@ -88,7 +99,7 @@ impl Archive {
 }
 
 /// What an address did, from histories and from the store.
-fn answer(history: &mut History, store: &PathBuf, question: Question) -> Response {
+fn answer(history: &mut History, store: &Path, question: Question) -> Response {
     let found = history.find(&question).and_then(|found| {
         rest(store, &question, found).map_err(|e| format!("reading {}: {e}", store.display()))
     });
@@ -102,12 +113,35 @@ fn answer(history: &mut History, store: &PathBuf, question: Question) -> Respons
     }
 }
 
-/// Incidents and locks, through a connection that can only read.
-fn rest(store: &PathBuf, q: &Question, found: Found) -> rusqlite::Result<Found> {
-    let Some(net) = q.target.prefix() else { return Ok(found) };
+/// The store, through a connection that can only read.
+fn reader(store: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let c = Connection::open_with_flags(store, flags)?;
     c.busy_timeout(Duration::from_secs(2))?;
+    Ok(c)
+}
+
+/// An incident of the store.
+fn incident(store: &Path, id: &str) -> Response {
+    match reader(store).and_then(|c| load::incident(&c, id)) {
+        Ok(Some(row)) => Response::Ok(Payload::Incident(Box::new(row))),
+        Ok(None) => Response::Error(Failure::new(
+            ErrorCode::NotFound,
+            format!("there is no incident {id}"),
+            "`cordon incidents` lists the latest",
+        )),
+        Err(e) => Response::Error(Failure::new(
+            ErrorCode::Failed,
+            format!("reading {}: {e}", store.display()),
+            "mend the disk of [run] state and ask again",
+        )),
+    }
+}
+
+/// Incidents and locks.
+fn rest(store: &Path, q: &Question, found: Found) -> rusqlite::Result<Found> {
+    let Some(net) = q.target.prefix() else { return Ok(found) };
+    let c = reader(store)?;
     Ok(Found {
         incidents: load::incidents_of(&c, &q.target.to_string(), q.asked)?,
         lock_events: load::lock_events(&c, &net, q.asked)?,

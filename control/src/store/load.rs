@@ -145,6 +145,13 @@ fn suspension(r: &Row<'_>) -> rusqlite::Result<Option<Suspension>> {
     }))
 }
 
+/// One incident.
+pub(super) fn incident(c: &Connection, id: &str) -> rusqlite::Result<Option<IncidentRow>> {
+    let mut rows = c.prepare("SELECT body, files_removed, id FROM incidents WHERE id = ?1")?;
+    let mut full = full(c)?;
+    rows.query_row([id], |r| full(r)).optional()
+}
+
 /// Incidents of an address that meet a stretch of time.
 pub(super) fn incidents_of(c: &Connection, address: &str, span: Span) -> rusqlite::Result<Vec<IncidentRow>> {
     let mut rows = c.prepare(
