@@ -2,8 +2,9 @@
 
 use region::addressing::{Addressing, BlockV4, NetworkV6};
 use region::locks::{LockedRange, Range, flatten};
-use region::segment::SegmentRules;
-use region::{Addr, Capacities, Facts, HostFlags, HostId, Policy, RegionError};
+use region::policy::Bindings;
+use region::segment::{Guards, SegmentRules};
+use region::{Addr, Capacities, Facts, HostFlags, HostId, Mac, Policy, RegionError};
 
 /// Servers of most cases.
 pub(crate) const HOSTS: u32 = 65_536;
@@ -55,6 +56,10 @@ pub(crate) struct Case {
     pub(crate) quiet_locks: u32,
     /// All servers with traffic are locked.
     pub(crate) locked: bool,
+    /// The wire shows the servers' own segment, with all guards on.
+    pub(crate) segment: bool,
+    /// Every server is bound to the MAC that it has.
+    pub(crate) bound: bool,
 }
 
 const MANY: Case = Case {
@@ -68,6 +73,8 @@ const MANY: Case = Case {
     ipv6: false,
     quiet_locks: 0,
     locked: false,
+    segment: false,
+    bound: false,
 };
 const ONE: Case = Case { hosts: 1, payload: Payload::Ack, ..MANY };
 
@@ -110,7 +117,18 @@ pub(crate) const CASES: &[Case] = &[
         locked: true,
         ..MANY
     },
+    Case { name: "segment", what: "65,536 servers on their own segment, with guards", segment: true, ..MANY },
+    Case {
+        name: "bound",
+        what: "65,536 servers on their own segment, each bound to its MAC",
+        segment: true,
+        bound: true,
+        ..MANY
+    },
 ];
+
+/// The MAC of all servers.
+pub(crate) const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 impl Case {
     /// The tables as a worker finds them in service.
@@ -137,7 +155,12 @@ impl Case {
         for host in capacities.hosts_v4..capacities.hosts() {
             policy.set_flags(HostId(host), HostFlags(HostFlags::KNOWN));
         }
-        policy.publish_locks(&flatten(&ranges), &[], &SegmentRules::default())?;
+        let guards = if self.segment { Guards::ALL } else { Guards::default() };
+        policy.publish_locks(&flatten(&ranges), &[], &SegmentRules { guards, ..SegmentRules::default() })?;
+        if self.bound {
+            (0..self.hosts).for_each(|host| policy.bind(HostId(host), Some(MAC)));
+            policy.set_bindings(Bindings::Count);
+        }
         policy.flags_hold_for(1);
         policy.set_epoch(1);
         policy.set_quotas(4096, 64);

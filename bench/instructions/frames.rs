@@ -3,7 +3,7 @@
 use pipeline::{BURST, Frame};
 use region::Side;
 
-use crate::cases::{Case, From, PACKETS, Payload, SERVERS, SERVERS_V6};
+use crate::cases::{Case, From, MAC, PACKETS, Payload, SERVERS, SERVERS_V6};
 
 /// A frame of 64 bytes without its FCS; longer where the headers are.
 const FRAME: usize = 60;
@@ -50,6 +50,7 @@ pub(crate) fn all(case: &Case) -> Vec<u8> {
 fn write(case: &Case, side: Side, host: u32, flow: u64, f: &mut [u8]) {
     let udp = case.payload == Payload::Udp || (case.payload == Payload::Mixed && flow.is_multiple_of(4));
     let ip = if case.vlan { 18 } else { 14 };
+    f[6..12].copy_from_slice(&MAC.0);
     if case.vlan {
         f[12..16].copy_from_slice(&[0x81, 0, 0, 7]);
     }
@@ -102,7 +103,7 @@ pub(crate) fn bursts<'a>(case: &Case, bytes: &'a [u8]) -> Vec<[Frame<'a>; BURST]
             length: u32::try_from(length).unwrap_or(0),
             side: side(case, i),
             time: u64::from(i),
-            segment: false,
+            segment: case.segment,
         }
     };
     let burst = u32::try_from(BURST).unwrap_or(1);

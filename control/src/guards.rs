@@ -186,8 +186,11 @@ impl Posts {
 
 #[cfg(test)]
 mod tests {
+    use api::{LockRow, Payload, Request, Response};
+
     use super::*;
     use crate::netconfig::testing::*;
+    use crate::testing::Desk;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -283,5 +286,56 @@ mod tests {
         }
         assert_eq!(posts.devices.len(), DEVICES_MAX + 1);
         assert_eq!(posts.rules(&config(""), true).devices.len(), 1);
+    }
+
+    /// A lock by hand on a device; who may not be locked, or the rows.
+    fn lock(desk: &mut Desk, device: &str, force: bool) -> Result<Vec<LockRow>, String> {
+        let answer = desk.ask(Request::Lock {
+            target: device.parse()?,
+            reason: api::Reason::Abuse,
+            direction: api::Direction::Both,
+            note: None,
+            case: None,
+            until: None,
+            except: Vec::new(),
+            force,
+        });
+        match answer {
+            Response::Ok(Payload::Locks(rows)) => Ok(rows),
+            Response::Error(f) => Err(f.message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const WIRE: &str = "[[wire]]\nname = \"w\"\ninside_port = \"a\"\noutside_port = \"b\"\n";
+
+    #[test]
+    fn a_device_is_locked_on_a_segment_and_never_by_mistake_one_that_others_stand_behind() {
+        let sections = format!("{WIRE}inside = \"l2\"\n[link]\nbridges = [\"02:00:00:00:00:07\"]");
+        let mut desk = Desk::new(&sections);
+        let rows = lock(&mut desk, "02:00:00:00:00:09", false).expect("an ordinary device");
+        assert!(rows[0].enforced);
+        assert_eq!(desk.control.segment_rules().locked, [(Mac([2, 0, 0, 0, 0, 9]), 3)]);
+        let refused = lock(&mut desk, "02:00:00:00:00:07", false).expect_err("a switch");
+        assert!(refused.contains("[link]"), "{refused}");
+        assert!(lock(&mut desk, "02:00:00:00:00:07", true).is_ok(), "forced");
+    }
+
+    #[test]
+    fn behind_a_router_no_device_can_be_locked() {
+        let mut desk = Desk::new(&format!("{WIRE}inside = \"routed\"\n"));
+        let refused = lock(&mut desk, "02:00:00:00:00:09", true).expect_err("one MAC for all");
+        assert!(refused.contains("behind a router"), "{refused}");
+    }
+
+    #[test]
+    fn a_rule_that_only_observes_guards_nothing_and_keeps_locks() {
+        let sections = format!("{WIRE}inside = \"l2\"\n[link]\ndhcp_servers = [\"02:00:00:00:00:07\"]\n");
+        let mut desk = Desk::new(&sections);
+        assert!(!desk.control.segment_rules().guards.is_empty());
+        lock(&mut desk, "02:00:00:00:00:09", false).expect("locked");
+        desk.ask(Request::Rule { rule: "misconfiguration".to_owned(), observe: true });
+        let rules = desk.control.segment_rules();
+        assert!(rules.guards.is_empty() && rules.locked.len() == 1);
     }
 }

@@ -81,20 +81,31 @@ pub(crate) fn screen(
     if binds {
         work.iter().filter_map(|w| w.source.host()).for_each(|h| bound.prefetch(h));
     }
-    let (mut stranger, mut impossible, mut special) = (false, 0, false);
-    for ((w, f), verdict) in work.iter_mut().zip(frames).zip(verdicts) {
-        *verdict = Verdict::Forward;
-        if locks && is_locked(from, f, &rules) {
-            (*verdict, special) = (Verdict::DropLockedMac, true);
+    verdicts.fill(Verdict::Forward);
+    let mut special = false;
+    let mut drop = |i: usize, by: Verdict| {
+        special = true;
+        if let Some(v) = verdicts.get_mut(i)
+            && !v.is_drop()
+        {
+            *v = by;
         }
+    };
+    if locks {
+        for (i, _) in frames.iter().enumerate().filter(|(_, f)| is_locked(from, f, &rules)) {
+            drop(i, Verdict::DropLockedMac);
+        }
+    }
+    let (mut stranger, mut impossible) = (false, 0);
+    for (i, (w, f)) in work.iter_mut().zip(frames).enumerate() {
         if is_protocol(w, f) {
             let guarded = if guards {
                 segment::Frame::of(f.bytes, &w.parsed).and_then(|said| guard(&said, &rules))
             } else {
                 None
             };
-            if guarded.is_some() && !verdict.is_drop() {
-                (*verdict, special) = (Verdict::DropGuarded, true);
+            if guarded.is_some() {
+                drop(i, Verdict::DropGuarded);
             }
             push(v, ring, f, guarded);
             continue;
@@ -105,13 +116,11 @@ pub(crate) fn screen(
         let Some(mac) = mac(f, 6) else { continue };
         if binds
             && let Some(host) = w.source.host()
-            && bound.get(host).is_some_and(|own| own != mac && is_other(own, mac, &rules))
+            && bound.get(host).is_some_and(|own| own.0 != *mac && is_other(own, Mac(*mac), &rules))
         {
             w.source = End::SPOOFED;
-            special = true;
-            if mode == Bindings::Drop && v.enforcing && !verdict.is_drop() {
-                *verdict = Verdict::DropSpoofed;
-            }
+            let drops = mode == Bindings::Drop && v.enforcing;
+            drop(i, if drops { Verdict::DropSpoofed } else { Verdict::Forward });
             // Some tell enough: the ring is for others too.
             let n = v.out.mark_other_mac(host);
             if n.is_power_of_two() || n.is_multiple_of(SPOOFED_SHOWN) {
@@ -127,7 +136,7 @@ pub(crate) fn screen(
             continue;
         }
         let new = match w.source.host() {
-            Some(host) => v.out.is_new_device(host, &mac.0, v.tick()),
+            Some(host) => v.out.is_new_device(host, mac, v.tick()),
             // Addresses of nobody are not kept apart: one a burst shows that there are some.
             None => {
                 f.side == Side::Inside && !w.source.is_internal() && !std::mem::replace(&mut stranger, true)
@@ -141,8 +150,9 @@ pub(crate) fn screen(
 }
 
 /// The hardware address that stands `at` in a frame.
-fn mac(f: &Frame<'_>, at: usize) -> Option<Mac> {
-    f.bytes.get(at..)?.first_chunk().copied().map(Mac)
+#[inline(always)]
+fn mac<'f>(f: &Frame<'f>, at: usize) -> Option<&'f [u8; 6]> {
+    f.bytes.get(at..at + 6)?.first_chunk()
 }
 
 /// Whether a device is no port of the one that a host is bound to, and neither a virtual router nor one that may forward.
@@ -152,7 +162,7 @@ fn is_other(own: Mac, mac: Mac, rules: &SegmentTable<'_>) -> bool {
 
 /// Whether its device is locked: the one that sends it from inside, or the one that it is sent to from outside.
 fn is_locked(from: From, f: &Frame<'_>, rules: &SegmentTable<'_>) -> bool {
-    let locks = |at, bit| mac(f, at).is_some_and(|m| rules.locked(m).has(bit));
+    let locks = |at, bit| mac(f, at).is_some_and(|m| rules.locked(Mac(*m)).has(bit));
     (from.servers && locks(6, HostFlags::LOCK_OUT)) || (from.outside && locks(0, HostFlags::LOCK_IN))
 }
 
