@@ -88,7 +88,8 @@ impl Control {
         }
         let Some(open) = self.incidents.get(address, case.finding.rule) else { return };
         let (incident, rule) = (open.row.id.clone(), open.row.rule.clone());
-        let comment = format!("{incident}: {address}, rule {rule}");
+        let attack = open.row.attack.as_ref().map(|a| format!(", {a}")).unwrap_or_default();
+        let comment = format!("{incident}: {address}, rule {rule}{attack}");
         if let Some((text, packets)) = self.traffic_dump(case.host, &comment) {
             files.push(("dump.log", text.into_bytes()));
             files.push(("dump.pcapng", packets));

@@ -107,6 +107,7 @@ pub fn amount(way: Way, measure: Measure, out: &Counts, inbound: &Counts) -> u64
         Measure::Icmp => c.icmp,
         Measure::Fragments => c.fragments,
         Measure::Small => c.small,
+        Measure::Amplifier => c.amplified,
     };
     if way == Way::In {
         return plain;
@@ -118,7 +119,7 @@ pub fn amount(way: Way, measure: Measure, out: &Counts, inbound: &Counts) -> u64
         Measure::Icmp => plain.saturating_sub(out.reactions_icmp.min(provoked)),
         Measure::Syn => plain.saturating_sub(inbound.syn_ack),
         Measure::Udp if inbound.packets * UDP_ANSWERED_ONE_IN >= out.packets => 0,
-        Measure::Udp | Measure::Bits | Measure::Flows | Measure::Fragments => plain,
+        Measure::Udp | Measure::Bits | Measure::Flows | Measure::Fragments | Measure::Amplifier => plain,
     }
 }
 
@@ -171,8 +172,9 @@ pub fn is_near_a_limit(counts: &[Counts; 2], span_ns: u64, limits: &Limits) -> b
                 [l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean].into_iter().filter(|v| *v > 0).min();
             smallest.is_some_and(|limit| {
                 let share = u128::from(limit) * u128::from(span_ns) / 1_000_000_000 / 4;
-                // Flows are counted of watched hosts; who is not watched yet comes near by what began.
+                // Flows and ports are known of watched hosts; who is not watched yet comes near by what may be some.
                 let n = match measure {
+                    Measure::Amplifier => counts[way as usize].udp,
                     Measure::Flows => counts[way as usize].syn.max(counts[way as usize].opens),
                     _ => amount(way, measure, &counts[0], &counts[1]),
                 };
@@ -212,6 +214,7 @@ mod tests {
         small: 0,
         opens: 0,
         flows: 0,
+        amplified: 0,
     };
 
     #[test]

@@ -113,6 +113,7 @@ fn counts(f: &[u64]) -> Counts {
         small: at(11),
         opens: at(12),
         flows: 0,
+        amplified: 0,
     }
 }
 

@@ -202,6 +202,7 @@ impl Incidents {
             protocol: protocol(f),
             case: f.scan.as_ref().map(|s| s.variant.name().to_owned()),
             ports: f.scan.as_ref().map(|s| s.ports.clone()).unwrap_or_default(),
+            attack: None,
             contacts: f.scan.as_ref().map_or(0, |s| s.contacts.into()),
             answered: f.scan.as_ref().map_or(0, |s| s.answered.into()),
             measure: measure(f.rule).to_owned(),

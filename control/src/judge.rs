@@ -46,10 +46,18 @@ impl Control {
         if self.incidents.get(&address, f.rule).is_none() {
             self.incidents.open(&address, group, f, at, first, now_ns);
         }
+        let attack = self.attack(host, f, sums);
         let (mut action, locked_before, warned_ns) = match self.incidents.get(&address, f.rule) {
             None => return,
             Some(open) => {
                 grow(open, f, sums, at, now_ns);
+                if let Some(better) = attack.and_then(|a| crate::attack::better(open.row.attack.as_ref(), a))
+                {
+                    // Another name is stored at once; a share that grows is like a peak.
+                    let same = open.row.attack.as_ref().is_some_and(|a| a.name == better.name);
+                    open.dirty |= !same;
+                    open.row.attack = Some(better);
+                }
                 let action = match f.level {
                     Level::Warn => Action::Warn,
                     Level::Lock => Action::Lock,
@@ -139,6 +147,18 @@ impl Control {
         if action >= Action::Warn {
             self.open_case(host, &address, f);
         }
+    }
+
+    /// The kind of attack that a finding is about, as far as it can be told now.
+    fn attack(&self, host: HostId, f: &Finding, sums: &Sums) -> Option<api::Attack> {
+        let Rule::Limit(_, way) = f.rule else { return None };
+        let watched = self.watch.get(host);
+        let made = watched.map(|w| w.mix.made(self.now.mono_ns, way as usize)).unwrap_or_default();
+        let amplifies = match (watched, way) {
+            (Some(w), Way::Out) => w.mix.amplifies(self.now.mono_ns),
+            _ => Vec::new(),
+        };
+        crate::attack::attack(f, sums, &made, &amplifies)
     }
 
     /// The lock that a rule has on an address.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod approval;
+mod attack;
 mod bindings;
 pub mod breaker;
 mod case;

@@ -99,6 +99,7 @@ impl Control {
         for (counts, began) in pair.iter_mut().zip(self.watch.take_new_flows(host)) {
             counts.flows = began;
         }
+        pair[Way::Out as usize].amplified = self.watch.amplified(host, now_ns);
         let near = is_near_a_limit(&pair, span_ns, limits);
         let nominated = !gap && self.nominate(facts, host, &pair, near);
         let kept = near || self.watch.is_watched(host);

@@ -101,6 +101,7 @@ pub fn threshold(measure: Measure, limit: u64, locale: Locale) -> String {
         Measure::Udp => format!("UDP {} packets/s", n.integer(limit)),
         Measure::Icmp => format!("ICMP {} packets/s", n.integer(limit)),
         Measure::Fragments => format!("Fragments {} packets/s", n.integer(limit)),
+        Measure::Amplifier => format!("Amplified {} packets/s", n.integer(limit)),
         Measure::Small => format!("Small {} packets/s", n.integer(limit)),
     }
 }

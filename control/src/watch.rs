@@ -6,6 +6,7 @@
 //! enough while slots are free and the packets of those watched are few; they make room for strong ones.
 
 mod flows;
+mod mix;
 mod reader;
 mod remotes;
 #[cfg(test)]
@@ -19,6 +20,8 @@ use region::{Addr, Facts, Fanout, HostId, Policy, WatchSlot};
 
 use crate::scan::{FlowId, HostScan, Opener};
 use flows::HostFlows;
+pub(crate) use mix::Made;
+use mix::Mix;
 use reader::Readers;
 pub(crate) use remotes::Remotes;
 
@@ -111,6 +114,7 @@ pub(crate) struct Watched {
     pub(crate) scan: HostScan,
     flows: HostFlows,
     pub(crate) remotes: Remotes,
+    pub(crate) mix: Mix,
     pub(crate) recent: VecDeque<Record>,
     /// Flows that began since the last tick, by direction of their first packet.
     new_flows: [u64; 2],
@@ -198,6 +202,11 @@ impl Watch {
     /// Flows of a watched host that began since the last call, by direction.
     pub(crate) fn take_new_flows(&mut self, host: HostId) -> [u64; 2] {
         self.hosts.get_mut(&host).map(|w| std::mem::take(&mut w.new_flows)).unwrap_or_default()
+    }
+
+    /// Answers since the last call that a watched host sent as an amplifier.
+    pub(crate) fn amplified(&mut self, host: HostId, now_ns: u64) -> u64 {
+        self.hosts.get_mut(&host).map_or(0, |w| w.mix.take_amplified(now_ns))
     }
 
     /// How many are watched.
@@ -382,6 +391,7 @@ impl Watched {
             scan: HostScan::new(),
             flows: HostFlows::default(),
             remotes: Remotes::default(),
+            mix: Mix::default(),
             recent: VecDeque::new(),
             new_flows: [0; 2],
             case: false,
@@ -411,6 +421,7 @@ impl Watched {
         let inbound = change.packets[1] > change.packets[0];
         self.new_flows[usize::from(inbound)] += change.began;
         self.remotes.add(now_ns, change, is_new);
+        self.mix.add(now_ns, change);
         self.scan.flow(FlowId(id), &flow);
     }
 

@@ -44,6 +44,8 @@ pub struct Counts {
     pub opens: u64,
     /// Flows that began; exact, and known of watched hosts only.
     pub flows: u64,
+    /// Answers far larger than their questions, from ports of services that reflect; known of watched hosts only.
+    pub amplified: u64,
 }
 
 impl Counts {
@@ -66,6 +68,7 @@ impl Counts {
             small: narrow(d.small),
             opens: narrow(d.opens),
             flows: 0,
+            amplified: 0,
         }
     }
 
@@ -85,6 +88,7 @@ impl Counts {
         self.small += o.small;
         self.opens += o.opens;
         self.flows += o.flows;
+        self.amplified += o.amplified;
     }
 }
 

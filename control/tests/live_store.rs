@@ -106,6 +106,7 @@ fn plain_incident() -> IncidentRow {
         protocol: None,
         case: None,
         ports: Vec::new(),
+        attack: None,
         contacts: 0,
         answered: 0,
         measure: "syn".into(),

@@ -90,6 +90,7 @@ fn incident(number: u64, opened: Time, closed: Option<Time>) -> IncidentRow {
         protocol: Some("tcp".into()),
         case: Some("worm-port".into()),
         ports: vec![23, 2323],
+        attack: None,
         contacts: 130,
         answered: 2,
         measure: "syn".into(),

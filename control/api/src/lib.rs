@@ -8,10 +8,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod attack;
 mod domain;
 mod report;
 mod wire;
 
+pub use attack::{Attack, AttackKind, Service};
 pub use domain::{Action, Direction, Event, Kind, Mac, OutboxState, Reason, State, Step, Target, Time};
 pub use report::{
     ActionTaken, Attention, BreakerRow, Counted, EvidenceReport, GuardsReport, HostReport, IncidentRow,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attack::Attack;
 use crate::domain::{Action, Direction, Event, Kind, OutboxState, Reason, State, Step, Target, Time};
 
 /// A lock that is not enforced for a while, so that somebody can get at the server to repair it.
@@ -122,6 +123,9 @@ pub struct IncidentRow {
     /// Ports that were tried most; of ICMP the types.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// Of an attack: its kind, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack: Option<Attack>,
     /// First contacts.
     #[serde(default)]
     pub contacts: u64,

@@ -164,6 +164,9 @@ pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
     text += &page.field("Server", if who.is_empty() { "unknown" } else { &who });
     text += &page.field("Rule", &rule(i));
     text += &page.field("Measured", &measured(i));
+    if let Some(attack) = &i.attack {
+        text += &page.field("Attack", &attack.to_string());
+    }
     if !i.ports.is_empty() {
         let ports: Vec<String> = i.ports.iter().map(u16::to_string).collect();
         let what = if i.protocol.as_deref() == Some("icmp") { "Types" } else { "Ports" };

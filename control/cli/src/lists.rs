@@ -109,7 +109,10 @@ fn what(i: &IncidentRow) -> String {
     match (i.measure.as_str(), &i.case) {
         ("frames", Some(case)) => format!("{case}: {peak}"),
         ("contacts", Some(case)) => format!("{rule}, {case}: {} (limit {})", count(i.peak), count(i.limit)),
-        _ => format!("{}: {peak} (limit {})", i.rule, rate(&i.measure, i.limit)),
+        _ => {
+            let attack = i.attack.as_ref().map(|a| format!(", {}", a.name.title())).unwrap_or_default();
+            format!("{}{attack}: {peak} (limit {})", i.rule, rate(&i.measure, i.limit))
+        }
     }
 }
 

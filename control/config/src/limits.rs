@@ -35,11 +35,13 @@ pub enum Measure {
     Fragments,
     /// Frames of at most 128 bytes a second.
     Small,
+    /// UDP packets a second from ports of services that reflect, far larger than the questions; outwards only.
+    Amplifier,
 }
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Measure; 8] = [
+    pub const ALL: [Measure; 9] = [
         Measure::Packets,
         Measure::Bits,
         Measure::Flows,
@@ -48,6 +50,7 @@ impl Measure {
         Measure::Icmp,
         Measure::Fragments,
         Measure::Small,
+        Measure::Amplifier,
     ];
 
     /// Its name in keys and rules.
@@ -61,6 +64,7 @@ impl Measure {
             Measure::Icmp => "icmp",
             Measure::Fragments => "fragments",
             Measure::Small => "small",
+            Measure::Amplifier => "amplifier",
         }
     }
 
@@ -68,7 +72,12 @@ impl Measure {
     /// backup at 10 Gbit/s is 800,000 packets/s.
     pub const fn may_lock_fast(self) -> bool {
         match self {
-            Measure::Syn | Measure::Udp | Measure::Icmp | Measure::Fragments | Measure::Small => true,
+            Measure::Syn
+            | Measure::Udp
+            | Measure::Icmp
+            | Measure::Fragments
+            | Measure::Small
+            | Measure::Amplifier => true,
             Measure::Packets | Measure::Bits | Measure::Flows => false,
         }
     }
@@ -141,6 +150,8 @@ impl Default for Limits {
         *l.get_mut(Way::Out, Measure::Udp) = fast(10_000, 50_000);
         *l.get_mut(Way::Out, Measure::Icmp) = fast(1_000, 5_000);
         *l.get_mut(Way::Out, Measure::Fragments) = fast(1_000, 5_000);
+        // That it answers too much to whoever asks is no proof that the server means it: by group, it may lock.
+        l.get_mut(Way::Out, Measure::Amplifier).warn_fast = 10_000;
         *l.get_mut(Way::In, Measure::Packets) = mean(1_000_000);
         *l.get_mut(Way::In, Measure::Syn) = fast(20_000, 100_000);
         *l.get_mut(Way::In, Measure::Udp) = fast(100_000, 500_000);
@@ -202,7 +213,7 @@ impl Limits {
             limit.warn_fast = if which == "lock_fast" { limit.warn_fast.min(value) } else { limit.warn_fast };
             limit.warn_mean = if which == "lock_mean" { limit.warn_mean.min(value) } else { limit.warn_mean };
         }
-        if let Err(e) = check(measure, limit) {
+        if let Err(e) = check(way, measure, limit) {
             *limit = before;
             return Err(format!("{key}: {e}"));
         }
@@ -211,7 +222,10 @@ impl Limits {
 }
 
 /// Whether a measure's values make sense together.
-pub(crate) fn check(measure: Measure, l: &Limit) -> Result<(), String> {
+pub(crate) fn check(way: Way, measure: Measure, l: &Limit) -> Result<(), String> {
+    if (way, measure) == (Way::In, Measure::Amplifier) && *l != Limit::default() {
+        return Err("an amplifier is told by what it sends: set it in limits.out".to_owned());
+    }
     if l.lock_fast > 0 && !measure.may_lock_fast() {
         return Err(format!(
             "`{measure}` cannot lock over one second (a backup or a download would be locked): use lock_mean, or warn_fast"

@@ -99,6 +99,8 @@ impl RuleSettings {
     /// What stands when the file says nothing.
     pub fn default_for(rule: Rule) -> RuleSettings {
         let deadline = match rule {
+            // Whoever is abused as an amplifier has to mend a service, and is locked where a group says so.
+            Rule::Limit(Measure::Amplifier, _) => None,
             Rule::Limit(_, Way::Out) | Rule::Netscan | Rule::Portscan => Some(Duration::from_secs(3600)),
             // A server that is attacked is not locked for having been attacked long.
             Rule::Limit(_, Way::In) => None,

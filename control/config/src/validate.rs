@@ -311,7 +311,7 @@ impl Validator<'_> {
             ] {
                 *to = from.unwrap_or(*to);
             }
-            if let Err(e) = check(measure, limit) {
+            if let Err(e) = check(way, measure, limit) {
                 self.wrong(
                     key.span(),
                     format!("limits.{way}.{measure}: {e}"),

@@ -20,7 +20,7 @@ pub mod space;
 mod tally;
 
 pub use finding::{Proof, ScanFinding, ScanKind, Variant};
-pub use flow::{Flow, FlowId, Opener, Refused};
+pub use flow::{Flow, FlowId, Opener, Refused, TCP, UDP};
 pub use host::{CONTACTS_MAX, Env, HostScan};
 pub use limits::{Limit, ScanLimits};
 

@@ -5,7 +5,8 @@
 //! raised with Release, and never again within its generation; its counters are the worker's. Control ends a generation;
 //! each worker turns to the other table at its next burst and says so. From then on the first one is complete, and stays
 //! as it is until control ends the next generation. A host that has used up its quota of rows gets rows by external and
-//! protocol alone; what finds no row at all is counted in the host's [`WatchCell`], so that nothing is lost from a sum.
+//! protocol alone, with a reflector's port where there is one, since it names an attack; what finds no row at all is counted in
+//! the host's [`WatchCell`], so that nothing is lost from a sum.
 //!
 //! **First contacts.** A host that is not watched leaves a row for each new contact that it opens, while its worker's
 //! table is not half full: a scan of a thousand ports in a tenth of a second is over before anybody could set a watch.
@@ -23,6 +24,7 @@ use crate::facts::{add, keyed_hash};
 use crate::host::{Dir, HostId};
 use crate::locks::{load128, store128};
 use crate::map::shared_struct;
+use crate::reflectors::is_reflector;
 
 /// Rows of a table: one worker, one generation.
 pub const FLOWS_MAX: usize = 32_768;
@@ -34,6 +36,8 @@ pub const WATCHED_MAX: usize = 1024;
 pub const EVIDENCE_MAX: usize = 16_384;
 /// Bytes of a packet that a record keeps.
 pub const EVIDENCE_BYTES: usize = 104;
+/// IP protocol number.
+const UDP: u8 = 17;
 /// Buckets that a look-up visits.
 const PROBES: usize = 8;
 
@@ -369,7 +373,9 @@ impl<'a> FlowTable<'a> {
             return;
         }
         // Beyond the quota one row for each external keeps what a flood to few of them comes to.
-        let key = FlowKey { local_port: 0, remote_port: 0, ..p.key };
+        let kept = |port| if p.key.protocol == UDP && is_reflector(port) { port } else { 0 };
+        let key =
+            FlowKey { local_port: kept(p.key.local_port), remote_port: kept(p.key.remote_port), ..p.key };
         let rest = FlowPacket { key, opener: Opener::None, flags: 0, ..*p };
         // As many of those as rows with ports; a row that nobody asked for gets half of a quota.
         let both = quota.saturating_mul(4);

@@ -21,6 +21,7 @@ pub mod link;
 pub mod locks;
 pub mod map;
 pub mod policy;
+pub mod reflectors;
 pub mod segment;
 pub mod touched;
 pub mod verdict;

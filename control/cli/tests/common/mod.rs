@@ -194,6 +194,7 @@ pub(crate) fn incident(id: &str, address: &str) -> IncidentRow {
         protocol: Some("tcp".to_owned()),
         case: None,
         ports: Vec::new(),
+        attack: None,
         contacts: 0,
         answered: 0,
         measure: "syn".to_owned(),
