@@ -4,14 +4,14 @@
 #
 # Tests are never switched off by hand. What a machine cannot run is left out by name (tests/run.sh): test binaries
 # live_* and tests netns_* need root and network namespaces, tests tun_* /dev/net/tun, hugepages_* root and hugepages,
-# captures_* the folder of captures, prometheus_* Prometheus, gobgp_* GoBGP.
+# captures_* the folder of captures, prometheus_* Prometheus, gobgp_* GoBGP, smtp_* aiosmtpd.
 set -euo pipefail
 
 rust_min=1.95
 build_packages=(dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config make gcc libc6-dev iproute2 pciutils procps tcpdump)
 # For 'make test': what it cannot do without, and what tests of single classes use.
 lint_packages=(shellcheck)
-tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus gobgpd jq valgrind netsniff-ng
+tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus gobgpd jq python3-aiosmtpd valgrind netsniff-ng
     dsniff dnsmasq-base isc-dhcp-client radvd)
 # For 'make bench', which unpacks headers of DPDK's source package and places processes on cores.
 bench_packages=(xz-utils util-linux)

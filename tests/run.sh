@@ -68,6 +68,10 @@ if [[ -n $(lacks prometheus promtool) ]]; then
     skip 'prometheus_*' 'test(/(^|::)prometheus_/)' prometheus_ 'the package prometheus is not installed (./setup.sh test)'
 fi
 
+if ! python3 -c 'import aiosmtpd' 2>/dev/null && ! /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; then
+    skip 'smtp_*' 'test(/(^|::)smtp_/)' smtp_ 'the package python3-aiosmtpd is not installed (./setup.sh test)'
+fi
+
 budgeted=$(sed -n 's/^rustc /&/p' bench/instructions/budgets.txt)
 if [[ -n $(lacks valgrind) ]]; then
     skip 'valgrind_*' 'test(/(^|::)valgrind_/)' valgrind_ 'valgrind is not installed (./setup.sh test)'

@@ -63,6 +63,10 @@ impl Control {
             ));
         }
         let mut ops: Vec<StoreOp> = rows.iter().cloned().map(StoreOp::PutLock).collect();
+        for row in &rows {
+            let incident = row.incident.as_deref().and_then(|id| self.incidents.by_id(id));
+            ops.extend(self.tell_locked(row, incident));
+        }
         latched.waiting.retain(|w| !names.contains(w));
         ops.push(StoreOp::SetBreaker { rule: rule.to_string(), latched: Some(latched) });
         let what = format!("breaker approve {rule}: {} locks ({})", names.len(), names.join(" "));

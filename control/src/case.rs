@@ -66,6 +66,7 @@ impl Control {
                 case.due_ns.pop_front();
             }
             self.write_evidence(&key.0, &case);
+            self.tell_of_case(&key.0, key.1);
             if !case.due_ns.is_empty() {
                 self.cases.insert(key, case);
                 continue;
@@ -75,6 +76,14 @@ impl Control {
                 w.case = others;
             }
         }
+    }
+
+    /// What still waits to be told takes in what has grown.
+    fn tell_of_case(&mut self, address: &str, rule: Rule) {
+        let Some(id) = self.incidents.get(address, rule).map(|o| o.row.id.clone()) else { return };
+        let lock = self.lock_of(address, rule);
+        let tells = self.incidents.by_id(&id).map(|i| self.tell_again(i, lock)).unwrap_or_default();
+        self.tells.extend(tells);
     }
 
     fn write_evidence(&mut self, address: &str, case: &Case) {

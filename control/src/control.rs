@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use api::{Target, Time};
 use config::{Config, Inventory, Rule};
+use letters::Why;
 use region::policy::RequestV6;
 use region::segment::SegmentRules;
 use region::{Addr, Facts, HostFlags, HostId, Policy};
@@ -29,6 +30,8 @@ use crate::visibility::Visibility;
 use crate::watch::Watch;
 use crate::window::Window;
 
+/// Why a lock was lifted whose end was set.
+const EXPIRED: &str = "its time is over";
 /// A worker that has not acknowledged for so long is stuck.
 const STUCK_NS: u64 = 1_000_000_000;
 /// A day: retention is looked after every hour.
@@ -126,6 +129,8 @@ pub struct Control {
     /// IPv6 targets of the list may lack a host: look again.
     pub(crate) look_for_v6: bool,
     pub(crate) effects: Vec<Effect>,
+    /// What is told of incidents that the end of the tick stores.
+    pub(crate) tells: Vec<StoreOp>,
     pub(crate) started: Time,
     pub(crate) now: Now,
     pub(crate) bypass: bool,
@@ -194,6 +199,7 @@ impl Control {
             pulse: Pulse::default(),
             look_for_v6: true,
             effects: Vec::new(),
+            tells: Vec::new(),
             started: now.time(),
             now,
             bypass: loaded.bypass,
@@ -393,9 +399,11 @@ impl Control {
         for (rule, row) in self.breakers.take_changed() {
             self.keep(vec![StoreOp::SetBreaker { rule: rule.to_string(), latched: Some(row) }]);
         }
-        let dirty = self.incidents.take_dirty();
-        if !dirty.is_empty() {
-            self.keep(dirty.into_iter().map(|r| StoreOp::PutIncident(Box::new(r))).collect());
+        let dirty = self.incidents.take_dirty().into_iter();
+        let mut ops: Vec<StoreOp> = dirty.map(|r| StoreOp::PutIncident(Box::new(r))).collect();
+        ops.append(&mut self.tells);
+        if !ops.is_empty() {
+            self.keep(ops);
         }
         if self.usage == Use::Live && now.mono_ns >= self.retained_ns {
             self.retained_ns = now.mono_ns + DAY_NS / 24;
@@ -418,7 +426,7 @@ impl Control {
             .rows()
             .filter_map(|r| {
                 if r.until.is_some_and(|u| u <= at) {
-                    return Some((r.id, "its time is over"));
+                    return Some((r.id, EXPIRED));
                 }
                 Some((r.id, self.is_over(r)?))
             })
@@ -444,16 +452,20 @@ impl Control {
 
     /// Takes a row off the list: flags, publication, store.
     pub(crate) fn lift(&mut self, id: u64, who: &str, why: &str) {
+        let reason = if why == EXPIRED { Why::Expired } else { Why::AttackOver };
+        let tells = self.tell_unlocked(&[id], who, reason);
         let Some(row) = self.unlisted(id) else { return };
         self.write_flags_of(&row.target);
         self.publish_locks = true;
         let at = self.now.time();
         self.note_unlocked(&row, who, Some(why));
         let what = format!("unlock {} ({}): {why}", row.target, row.reason);
-        self.keep(vec![
+        let mut ops = vec![
             StoreOp::RemoveLock { id, who: who.to_owned(), at },
             StoreOp::Audit { at, who: who.to_owned(), what },
-        ]);
+        ];
+        ops.extend(tells);
+        self.keep(ops);
     }
 
     /// A lock was lifted: its incident's timeline says so.

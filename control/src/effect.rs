@@ -98,7 +98,7 @@ pub enum StoreOp {
     },
     /// An inventory that is in force, kept as the last good one.
     KeepInventory(Arc<Inventory>),
-    /// Somebody outside is to be told. A row of the same id is there already: nothing is told twice.
+    /// Somebody outside is to be told. A row of the same id takes the newer facts while it waits: nothing is told twice.
     Tell(Box<Tell>),
     /// What was not delivered yet of a thread, of one kind of event, is withdrawn.
     Withdraw {

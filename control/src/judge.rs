@@ -138,11 +138,15 @@ impl Control {
         if !new {
             return;
         }
+        let id = open.row.id.clone();
         if action == Action::Lock {
-            let id = open.row.id.clone();
             self.lock_by_rule(net, f.rule, settings.lock, &id, at);
             #[expect(clippy::cast_precision_loss, reason = "seconds for a histogram")]
             self.stats.detections.push(span_ns as f64 / 1e9);
+        }
+        if action == Action::Warn {
+            let tells = self.incidents.by_id(&id).map(|i| self.tell_warned(i)).unwrap_or_default();
+            self.tells.extend(tells);
         }
         if action >= Action::Warn {
             self.open_case(host, &address, f);
@@ -224,7 +228,10 @@ impl Control {
         self.write_flags_of(&target);
         self.publish_locks = true;
         let what = format!("lock {target} {} ({reason}) by {rule}, incident {incident}", row.direction);
-        self.keep(vec![StoreOp::PutLock(row), StoreOp::Audit { at, who: "cordon".to_owned(), what }]);
+        let tells = self.tell_locked(&row, self.incidents.by_id(incident));
+        let mut ops = vec![StoreOp::PutLock(row), StoreOp::Audit { at, who: "cordon".to_owned(), what }];
+        ops.extend(tells);
+        self.keep(ops);
     }
 
     /// A row for the lock list, as a rule makes it.

@@ -41,6 +41,7 @@ pub mod socket;
 pub mod store;
 pub mod summary;
 pub mod supervise;
+mod tell;
 #[cfg(test)]
 mod testing;
 pub mod visibility;

@@ -198,6 +198,11 @@ impl Control {
         if action == Action::Warn && open.warned_ns.is_none() {
             open.warned_ns = Some(now_ns);
         }
+        if new && action == Action::Warn {
+            let id = open.row.id.clone();
+            let tells = self.incidents.by_id(&id).map(|i| self.tell_warned(i)).unwrap_or_default();
+            self.tells.extend(tells);
+        }
         let (wrote_ns, frames) = self.segment.written.get(&key).copied().unwrap_or_default();
         if new || (f.count > frames && now_ns.saturating_sub(wrote_ns) >= WRITE_NS) {
             self.segment.written.insert(key.clone(), (now_ns, f.count));

@@ -60,7 +60,8 @@ impl Control {
             self.rows_to_lift(target, reason, all)?
         };
         let suspension = Suspension { since: at, until, who: who.to_owned() };
-        let ops = self.suspended_rows(&ids, Some(&suspension), who, at);
+        let mut ops = self.suspended_rows(&ids, Some(&suspension), who, at);
+        ops.extend(self.tell_maintenance(&ids, who, until));
         let what = format!("unlock {target} for maintenance until {until} (rows {ids:?})");
         Ok(Prepared::Store(
             ops,

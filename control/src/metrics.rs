@@ -8,7 +8,7 @@ mod family;
 
 use std::sync::{Arc, Mutex};
 
-use api::{Kind, Reason};
+use api::{Kind, Reason, Time};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, Registry, TextEncoder};
@@ -51,6 +51,12 @@ pub struct Snapshot {
     pub store_waiting: u64,
     /// Times the office was started anew.
     pub office_restarts: u64,
+    /// How full the outbox is.
+    pub outbox: crate::store::Fill,
+    /// Mails that were taken.
+    pub mails_sent: u64,
+    /// Attempts to send mail that failed.
+    pub mail_failures: u64,
     /// When cordond started, seconds since 1970.
     pub started: f64,
 }
@@ -203,6 +209,14 @@ fn control(s: &Snapshot, f: &mut Families) {
     f.gauge("cordon_store_waiting_batches", "Changes that wait for the disk.").add(&[], s.store_waiting);
     f.counter("cordon_office_restarts_total", "Times the thread that serves these metrics was started anew.")
         .add(&[], s.office_restarts);
+    f.gauge("cordon_outbox_waiting", "Messages that wait to be delivered.").add(&[], s.outbox.waiting);
+    let oldest = s.outbox.oldest.map_or(0, |t| Time::now().unix_ms().saturating_sub(t.unix_ms()).max(0));
+    f.gauge("cordon_outbox_oldest_seconds", "How long the oldest message that is due has been due.")
+        .add(&[], u64::try_from(oldest / 1000).unwrap_or(0));
+    f.gauge("cordon_outbox_failed", "Messages that failed for good and wait for an operator.")
+        .add(&[], s.outbox.failed);
+    f.counter("cordon_mails_sent_total", "Mails that the mail server has taken.").add(&[], s.mails_sent);
+    f.counter("cordon_mail_failures_total", "Attempts to send mail that failed.").add(&[], s.mail_failures);
     let mut pages = f.gauge("cordon_tables_page_size_bytes", "Size of the pages under the shared tables.");
     let size = |kind| if kind == PageKind::Huge { 2 << 20 } else { 4 << 10 };
     if let Some(p) = &s.policy {

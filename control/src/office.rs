@@ -1,8 +1,12 @@
 //! The office: one tokio thread for everything that may be slow or down. Control starts it, looks whether its heart
 //! beats, and starts another when it does not; it never waits for it.
 
+mod compose;
+mod courier;
 pub mod gobgp;
 mod http;
+mod smtp;
+mod xarf;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,6 +18,8 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 
 use crate::log;
+pub use compose::Settings;
+pub use courier::{Courier, MailStats};
 
 /// The heart beats so often.
 const BEAT: Duration = Duration::from_millis(500);
@@ -86,30 +92,30 @@ impl std::fmt::Debug for Office {
 }
 
 impl Office {
-    /// An office that serves metrics on an address.
+    /// An office that delivers mail, keeps the BGP speaker, and serves metrics on an address, if there is one.
     pub fn serving(
-        address: SocketAddr,
+        metrics: Option<SocketAddr>,
         registry: Registry,
         speaker: &Arc<gobgp::Speaker>,
+        courier: Courier,
         now: Instant,
     ) -> Office {
         // The listening socket is kept here: a new office goes on with it while an old one hangs.
         let mut listener: Option<TcpListener> = None;
         let speaker = Arc::clone(speaker);
         let make = move || -> io::Result<Work> {
-            let bound = match listener.take() {
-                Some(l) => l,
-                None => TcpListener::bind(address).map_err(|e| {
-                    let text =
-                        format!("bind {address}: {e}; free the port, or choose another [control] metrics");
-                    io::Error::new(e.kind(), text)
-                })?,
+            let mine = match (listener.take(), metrics) {
+                (Some(bound), _) => Some(bound),
+                (None, Some(address)) => Some(bind(address)?),
+                (None, None) => None,
             };
-            bound.set_nonblocking(true)?;
-            let mine = bound.try_clone();
-            listener = Some(bound);
-            let (mine, registry, speaker) = (mine?, registry.clone(), Arc::clone(&speaker));
-            Ok(Box::new(move |heart| http::serve(mine, registry, &speaker, &heart)))
+            if let Some(bound) = mine {
+                bound.set_nonblocking(true)?;
+                listener = Some(bound);
+            }
+            let mine = listener.as_ref().map(TcpListener::try_clone).transpose()?;
+            let (registry, speaker, courier) = (registry.clone(), Arc::clone(&speaker), courier.clone());
+            Ok(Box::new(move |heart| work(mine, registry, &speaker, courier, &heart)))
         };
         Office::new(Box::new(make), HANGS, now)
     }
@@ -191,6 +197,46 @@ impl Office {
     /// How often it was started anew.
     pub fn restarts(&self) -> u64 {
         self.restarts
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).map_err(|e| {
+        let text = format!("bind {address}: {e}; free the port, or choose another [control] metrics");
+        io::Error::new(e.kind(), text)
+    })
+}
+
+/// Does everything until the heart is no longer wanted; says why it ended.
+fn work(
+    listener: Option<TcpListener>,
+    registry: Registry,
+    speaker: &gobgp::Speaker,
+    courier: Courier,
+    heart: &Heart,
+) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = match runtime {
+        Ok(r) => r,
+        Err(e) => return format!("starting the runtime: {e}"),
+    };
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = http::serve(listener, registry) => ended,
+            ended = courier.run() => ended,
+            () = gobgp::keep(speaker) => "the BGP speaker's keeper ended".to_owned(),
+            () = beat(heart) => "another one has taken over".to_owned(),
+        }
+    });
+    // A file that hangs must not keep the office from ending.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn beat(heart: &Heart) {
+    let mut pulse = tokio::time::interval(BEAT);
+    while heart.beat() {
+        pulse.tick().await;
     }
 }
 

@@ -3,6 +3,7 @@
 use api::{ErrorCode, Failure, LockRow, Payload, Request, Response, Suspension, Target, Time};
 use config::Rule;
 use ipnet::IpNet;
+use letters::Why;
 use region::locks::EXCEPTIONS_MAX;
 use region::segment::MACS_MAX;
 
@@ -158,7 +159,9 @@ impl Control {
                     if_quiet: false,
                 };
                 let what = format!("lock {} {direction} ({reason})", row.target);
-                Ok(Prepared::Store(vec![StoreOp::PutLock(row.clone())], Then::Lock(Box::new(row)), what))
+                let mut ops = vec![StoreOp::PutLock(row.clone())];
+                ops.extend(self.tell_locked_by_hand(&row));
+                Ok(Prepared::Store(ops, Then::Lock(Box::new(row)), what))
             }
             Request::Unlock { target, reason, all, until: Some(until) } => {
                 self.prepare_suspension(who, &target, reason, all, until)
@@ -171,10 +174,12 @@ impl Control {
             Request::Unlock { target, reason, all, until: None } => {
                 let ids = self.rows_to_lift(&target, reason, all)?;
                 let what = format!("unlock {target} (rows {ids:?})");
-                Ok(self.lifting(who, ids, what))
+                let tells = self.tell_unlocked(&ids, who, Why::Operator);
+                Ok(self.lifting(who, ids, what, tells))
             }
             Request::UnlockRule { rule: name, since, dry_run } => {
-                let rule = rule(&name)?.to_string();
+                let misfired = rule(&name)?;
+                let rule = misfired.to_string();
                 let of_rule = |r: &&LockRow| r.rule.as_deref() == Some(&rule) && r.created >= since;
                 if dry_run {
                     return Ok(Prepared::Answer(Payload::Locks(
@@ -189,7 +194,8 @@ impl Control {
                     ));
                 }
                 let what = format!("unlock --rule {rule} --since {since}: {} locks", ids.len());
-                Ok(self.lifting(who, ids, what))
+                let tells = self.tell_correction(misfired, since, &ids, who);
+                Ok(self.lifting(who, ids, what, tells))
             }
             Request::RtbhAnnounce { address, until, note } => self.prepare_rtbh(who, address, until, note),
             Request::RtbhWithdraw { address } => self.prepare_rtbh_end(address),
@@ -229,9 +235,10 @@ impl Control {
         }
     }
 
-    fn lifting(&self, who: &str, ids: Vec<u64>, what: String) -> Prepared {
+    fn lifting(&self, who: &str, ids: Vec<u64>, what: String, tells: Vec<StoreOp>) -> Prepared {
         let at = self.now.time();
-        let ops = ids.iter().map(|id| StoreOp::RemoveLock { id: *id, who: who.to_owned(), at }).collect();
+        let lifted = ids.iter().map(|id| StoreOp::RemoveLock { id: *id, who: who.to_owned(), at });
+        let ops = lifted.chain(tells).collect();
         Prepared::Store(ops, Then::Unlock(who.to_owned(), ids), what)
     }
 

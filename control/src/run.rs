@@ -16,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 use api::Response;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use tokio::sync::watch;
+
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
@@ -26,8 +28,8 @@ use crate::effect::{BatchId, ClientId, Effect, Now};
 use crate::log;
 use crate::metrics::{Board, Snapshot};
 use crate::notify::Notifier;
-use crate::office::Office;
 use crate::office::gobgp::{Speaker, Wanted};
+use crate::office::{MailStats, Office, Settings};
 use crate::socket::{FIRST_CLIENT, Socket};
 use crate::store::Store;
 use crate::supervise::Supervisor;
@@ -101,7 +103,10 @@ struct Shell {
     /// Batches that the store has not spoken about, and since when.
     submitted: BTreeMap<BatchId, Instant>,
     socket: Option<Socket>,
-    office: Option<Office>,
+    office: Office,
+    /// How mail goes out, for the office.
+    mail: watch::Sender<Option<Arc<Settings>>>,
+    mail_stats: Arc<MailStats>,
     speaker: Arc<Speaker>,
     supervisor: Option<Supervisor>,
     board: Arc<Board>,
@@ -318,22 +323,9 @@ impl Shell {
             socket.accept(self.poll.registry(), at);
             socket.expire(at);
         }
-        if let Some(office) = &mut self.office {
-            office.look(at);
-            if office.is_due(at) {
-                self.affinity.with_all_cores(|| office.open(at));
-            }
-            match office.trouble() {
-                Some(text) => {
-                    let text = format!("{text}; metrics are missing or were");
-                    self.control.complain(
-                        "office",
-                        text,
-                        "nothing needs to be done if it is gone in a minute; see the log",
-                    );
-                }
-                None => self.control.content("office"),
-            }
+        self.office.look(at);
+        if self.office.is_due(at) {
+            self.affinity.with_all_cores(|| self.office.open(at));
         }
         if self.store.history_fails() {
             let text = "the history of hosts cannot be written: `cordon evidence` will have a gap";
@@ -345,6 +337,18 @@ impl Shell {
         } else {
             self.control.content("history");
         }
+        match self.office.trouble() {
+            Some(text) => {
+                let text = format!("{text}; metrics are missing or were");
+                self.control.complain(
+                    "office",
+                    text,
+                    "nothing needs to be done if it is gone in a minute; see the log",
+                );
+            }
+            None => self.control.content("office"),
+        }
+        self.look_after_mail();
         let hangs = self
             .submitted
             .values()
@@ -367,6 +371,25 @@ impl Shell {
         });
         if let Some(demo) = &mut self.demo {
             demo.look(control, at);
+        }
+    }
+
+    fn look_after_mail(&mut self) {
+        match self.mail_stats.trouble() {
+            Some(text) => {
+                let text = format!("mail does not go out: {text}");
+                let next = "see [mail] and the mail server; it waits: cordon outbox, cordon outbox retry ID";
+                self.control.complain("mail", text, next);
+            }
+            None => self.control.content("mail"),
+        }
+        match self.store.post().bell().fill().failed {
+            0 => self.control.content("outbox"),
+            n => self.control.complain(
+                "outbox",
+                format!("{n} messages to people outside have failed"),
+                "cordon outbox says which and why; outbox retry ID sends one again, outbox drop ID gives it up",
+            ),
         }
     }
 
@@ -393,7 +416,10 @@ impl Shell {
             evidence_lost: stats.evidence_lost,
             ticks_missed: self.ticks_missed,
             store_waiting: self.store.waiting().load(std::sync::atomic::Ordering::Relaxed),
-            office_restarts: self.office.as_ref().map_or(0, Office::restarts),
+            office_restarts: self.office.restarts(),
+            outbox: self.store.post().bell().fill(),
+            mails_sent: self.mail_stats.sent(),
+            mail_failures: self.mail_stats.failures(),
             started: self.started,
         });
     }

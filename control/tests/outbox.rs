@@ -17,26 +17,13 @@ fn ms(n: i64) -> Time {
 }
 
 fn letter(event: Event, customer: Option<&str>) -> Letter {
-    Letter {
-        event,
-        party: Party {
-            customer: customer.map(str::to_owned),
-            name: None,
-            to: vec!["someone@example.net".into()],
-            language: "en".into(),
-        },
-        at: ms(0),
-        targets: vec!["192.0.2.10".into()],
-        servers: Vec::new(),
-        incident: None,
-        lock: None,
-        still: Vec::new(),
-        deadline: None,
-        who: "cordon".into(),
-        why: None,
-        rule: None,
-        incidents: Vec::new(),
-    }
+    let party = Party {
+        customer: customer.map(str::to_owned),
+        name: None,
+        to: vec!["someone@example.net".into()],
+        language: "en".into(),
+    };
+    Letter::new(event, party, ms(0), vec!["192.0.2.10".into()], "cordon")
 }
 
 fn tell(id: &str, thread: &str, event: Event, customer: Option<&str>, due: Time) -> StoreOp {

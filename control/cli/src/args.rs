@@ -88,10 +88,10 @@ pub(crate) enum Command {
         /// Why
         #[arg(long, value_parser = reason())]
         reason: Reason,
-        /// A note for whoever reads it later
+        /// A note; the customer reads it in the mail
         #[arg(long)]
         note: Option<String>,
-        /// Your case number
+        /// Your case number; the customer reads it too
         #[arg(long)]
         case: Option<String>,
         /// What is locked: what the server sends (out), what it is sent (in), or both

@@ -80,6 +80,10 @@ pub(crate) fn check(arguments: &Arguments, file: Option<&Path>) -> Outcome {
     let found = Config::load(path)
         .and_then(|c| c.validate_for_run().map(|()| c))
         .and_then(|c| c.load_inventory().map(|i| (c, i)));
+    let wrong = found.as_ref().map(|(c, _)| wrong_templates(c)).unwrap_or_default();
+    if !wrong.is_empty() {
+        return Outcome { code: 1, ..templates_outcome(arguments, path, &wrong) };
+    }
     match found {
         Ok((c, inventory)) if arguments.json => Outcome::done(json!({
             "file": path,
@@ -136,6 +140,29 @@ pub(crate) fn check(arguments: &Arguments, file: Option<&Path>) -> Outcome {
             note: Some(format!("{e}\n{}", plural(e.count(), "mistake"))),
         },
     }
+}
+
+/// What is wrong with the templates that a configuration names.
+fn wrong_templates(config: &Config) -> Vec<letters::Problem> {
+    let dir = config.mail.as_ref().and_then(|m| m.templates.as_deref());
+    dir.and_then(|d| letters::Templates::load(d).err()).unwrap_or_default()
+}
+
+fn templates_outcome(arguments: &Arguments, path: &Path, wrong: &[letters::Problem]) -> Outcome {
+    if arguments.json {
+        let problems: Vec<_> = wrong
+            .iter()
+            .map(|p| json!({"file": p.file, "line": p.line, "message": p.message, "advice": "correct the template, or remove it: the one that is built in is used then"}))
+            .collect();
+        return Outcome::done(json!({"file": path, "ok": false, "problems": problems}));
+    }
+    let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    let note = format!(
+        "{}\n      = correct the template, or remove it: the one that is built in is used then\n{}",
+        lines.join("\n"),
+        plural(wrong.len(), "mistake")
+    );
+    Outcome { text: String::new(), note: Some(note), code: 1 }
 }
 
 fn size(prefix: &IpNet) -> u64 {

@@ -6,6 +6,7 @@
 mod error;
 mod inventory;
 mod limits;
+mod mail;
 mod raw;
 mod rtbh;
 mod rules;
@@ -25,6 +26,7 @@ pub use error::{ConfigErrors, Problem};
 pub use inventory::{Format, Inventory, Server, Site};
 pub use ipnet::IpNet;
 pub use limits::{Limit, Limits, Measure, Way};
+pub use mail::{Mail, MailAddress, MailTls, is_language, is_mail_address};
 pub use rules::{Ceiling, LockScope, Rule, RuleSettings, Unlocking};
 pub use scan::{ScanLimit, ScanLimits};
 
@@ -73,6 +75,8 @@ pub struct Config {
     pub evidence: Evidence,
     /// The file that says which server has which addresses.
     pub inventory: Option<PathBuf>,
+    /// How customers and the desk are told; none: nobody is.
+    pub mail: Option<Mail>,
 }
 
 /// `[run]`

@@ -34,6 +34,7 @@ pub(crate) struct File {
     pub(crate) rtbh: Rtbh,
     pub(crate) evidence: Evidence,
     pub(crate) inventory: Inventory,
+    pub(crate) mail: Option<crate::mail::RawMail>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -136,6 +136,7 @@ impl Validator<'_> {
                 externals_max: self.number("externals_max", f.evidence.externals_max, 50, 1..=1_024),
             },
             inventory: self.inventory(f.inventory),
+            mail: self.mail(f.mail),
         }
     }
 

@@ -39,7 +39,51 @@ fn the_example_is_good_and_states_the_defaults() {
         assert_eq!(c.rule(rule), d.rule(rule), "{rule}");
     }
     assert_eq!(c.limits_for("web").get(Way::Out, Measure::Bits).warn_mean, 900_000_000);
+    let least = "[mail]\nserver = \"mail.example.net\"\nfrom = \"Abuse desk <abuse@example.net>\"\n";
+    let (said, least) = (c.mail.clone().unwrap(), Config::parse(least, "x").unwrap().mail.unwrap());
+    let example = config::Mail {
+        desk: said.desk.clone(),
+        provider: said.provider.clone(),
+        ticket_url: said.ticket_url.clone(),
+        ..least
+    };
+    assert_eq!(said, example, "but for what is marked as an example");
+    assert_eq!((said.port, said.from.name.as_deref()), (587, Some("Abuse desk")));
+    assert_eq!(Config::parse("", "x").unwrap().mail, None, "nobody is told unless the operator says so");
     assert_eq!(c.limits_for("web").get(Way::Out, Measure::Syn).lock_fast, 5_000);
+}
+
+#[test]
+fn a_mistake_about_mail_is_told_before_the_first_letter() {
+    let with = |lines: &str| format!("[mail]\nserver = \"localhost\"\nfrom = \"a@example.net\"\n{lines}\n");
+    refused("[mail]\nserver = \"mail.example.net\"\n", 1, 1, &["missing field `from`"]);
+    refused("[mail]\nserver = \"smtp://x\"\nfrom = \"a@b.example\"\n", 2, 10, &["no host name"]);
+    for (from, column) in
+        [("abuse", 8), ("a b@example.net", 8), ("a@-x", 8), ("Ä <ä@example.net>", 8), ("x <a@b.c", 8)]
+    {
+        let text = format!("[mail]\nserver = \"localhost\"\nfrom = \"{from}\"\n");
+        refused(&text, 3, column, &["no mail address", "abuse@example.net"]);
+    }
+    refused(&with("desk = [\"a@example.net\", \"b\"]"), 4, 26, &["desk = \"b\""]);
+    refused(&with("user = \"cordon\""), 4, 8, &["needs password_file"]);
+    refused(&with("password_file = \"/x\""), 4, 17, &["needs user"]);
+    refused(&with("user = \"u\"\npassword_file = \"a/b\""), 5, 17, &["relative path", "LoadCredential="]);
+    refused(&with("tls = \"ssl\""), 4, 7, &["`ssl`", "`starttls`"]);
+    refused(
+        "[mail]\nserver = \"192.0.2.1\"\nfrom = \"a@example.net\"\ntls = \"none\"\n",
+        4,
+        7,
+        &["for all to read", "on this machine"],
+    );
+    refused(&with("language = \"German\""), 4, 12, &["no language"]);
+    refused(&with("templates = \"templates\""), 4, 13, &["relative path"]);
+    refused(&with("ticket_url = \"example.net\""), 4, 14, &["https://"]);
+    refused(&with("delay = \"10min\""), 4, 9, &["out of range"]);
+    refused(&with("digest_above = 0"), 4, 16, &["1 to 1000"]);
+    refused(&with("provider = \"a\\nb\""), 4, 12, &["one line"]);
+    assert!(
+        Config::parse(&with("tls = \"none\"\nuser = \"u\"\npassword_file = \"credential\""), "x").is_ok()
+    );
 }
 
 #[test]

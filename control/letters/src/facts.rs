@@ -46,10 +46,64 @@ pub struct Letter {
     pub deadline: Option<Time>,
     /// Who did it: a user of this machine, or `cordon`. For the desk only.
     pub who: String,
-    /// Why it was done, for people: of an unlock, what ended the lock.
-    pub why: Option<String>,
-    /// The rule, where no incident names it.
+    /// What ended a lock.
+    pub why: Option<Why>,
+    /// The rule that a correction is about.
     pub rule: Option<String>,
     /// Incidents that a correction takes back.
     pub incidents: Vec<String>,
+    /// Remote prefixes that a maintenance window is open for; empty: all.
+    pub from: Vec<String>,
+    /// What a customer wrote.
+    pub text: Option<String>,
+    /// For the desk: the customers that are told, with their addresses.
+    pub told: Vec<String>,
+}
+
+/// What ended a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// Its time is over.
+    Expired,
+    /// The attack is over.
+    AttackOver,
+    /// An operator lifted it.
+    Operator,
+}
+
+impl Letter {
+    /// A letter with nothing but what every letter has.
+    pub fn new(event: Event, party: Party, at: Time, targets: Vec<String>, who: &str) -> Letter {
+        Letter {
+            event,
+            party,
+            at,
+            targets,
+            servers: Vec::new(),
+            incident: None,
+            lock: None,
+            still: Vec::new(),
+            deadline: None,
+            who: who.to_owned(),
+            why: None,
+            rule: None,
+            incidents: Vec::new(),
+            from: Vec::new(),
+            text: None,
+            told: Vec::new(),
+        }
+    }
+
+    /// The number that people name: the incident's, or `L-` and that of the lock.
+    pub fn reference(&self) -> Option<String> {
+        self.incident_id().map(str::to_owned).or_else(|| self.lock.as_ref().map(|l| format!("L-{}", l.id)))
+    }
+
+    /// The incident that it belongs to.
+    pub fn incident_id(&self) -> Option<&str> {
+        let of_lock = self.lock.as_ref().and_then(|l| l.incident.as_deref());
+        let of_correction = self.incidents.first().map(String::as_str);
+        self.incident.as_ref().map(|i| i.id.as_str()).or(of_lock).or(of_correction)
+    }
 }

@@ -18,7 +18,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
-use super::{BEAT, Heart, gobgp};
 use crate::metrics;
 
 /// Connections at a time.
@@ -26,37 +25,15 @@ const CONNECTIONS_MAX: usize = 64;
 /// A connection is ended after this time, idle or not: those of slow clients must not pile up. Prometheus makes a new one.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// Serves until the heart is no longer wanted; says why it ended.
-pub(super) fn serve(
-    listener: TcpListener,
-    registry: Registry,
-    speaker: &gobgp::Speaker,
-    heart: &Heart,
-) -> String {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let runtime = match runtime {
-        Ok(r) => r,
-        Err(e) => return format!("starting the runtime: {e}"),
+/// Serves until it is dropped, or says why it cannot. Without a socket there is nothing to do.
+pub(super) async fn serve(listener: Option<TcpListener>, registry: Registry) -> String {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(l) => Limited { listener: l, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)) },
+        Err(e) => return format!("taking over the listening socket: {e}"),
     };
-    runtime.block_on(async {
-        let listener = match tokio::net::TcpListener::from_std(listener) {
-            Ok(l) => Limited { listener: l, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)) },
-            Err(e) => return format!("taking over the listening socket: {e}"),
-        };
-        let server = axum::serve(listener, router(registry)).into_future();
-        tokio::select! {
-            ended = server => format!("serving HTTP: {ended:?}"),
-            () = gobgp::keep(speaker) => "the BGP speaker's keeper ended".to_owned(),
-            () = beat(heart) => "another one has taken over".to_owned(),
-        }
-    })
-}
-
-async fn beat(heart: &Heart) {
-    let mut pulse = tokio::time::interval(BEAT);
-    while heart.beat() {
-        pulse.tick().await;
-    }
+    let ended = axum::serve(listener, router(registry)).await;
+    format!("serving HTTP: {ended:?}")
 }
 
 fn router(registry: Registry) -> Router {

@@ -10,6 +10,7 @@ use mio::Waker;
 
 use super::{Shell, now, startup};
 use crate::effect::ClientId;
+use crate::office::Settings;
 use crate::{inventory, log};
 
 /// What was read.
@@ -17,6 +18,8 @@ struct Read {
     config: Result<Config, String>,
     /// What the configuration names; the one in force stays when it is wrong.
     inventory: Result<Option<Arc<Inventory>>, String>,
+    /// How mail goes out.
+    mail: Option<Arc<Settings>>,
 }
 
 /// Who waits for a reading, and how it comes back.
@@ -35,7 +38,12 @@ fn read(path: &Path) -> Read {
         Ok(c) => c.load_inventory().map(|i| i.map(Arc::new)).map_err(|e| e.to_string()),
         Err(_) => Ok(None),
     };
-    Read { config: config.map_err(|e| e.to_string()), inventory }
+    let config = config.map_err(|e| e.to_string());
+    // Templates that are wrong are a mistake of the configuration.
+    match config.and_then(|c| Settings::of(&c).map(|mail| (c, mail))) {
+        Ok((config, mail)) => Read { config: Ok(config), inventory, mail },
+        Err(e) => Read { config: Err(e), inventory, mail: None },
+    }
 }
 
 impl Reloads {
@@ -63,7 +71,7 @@ impl Shell {
         self.reloads.reading = Some(client.into_iter().collect());
         if let Err(e) = spawned {
             let e = format!("nothing was read: starting a thread: {e}");
-            self.end_reload(Read { config: Err(e), inventory: Ok(None) });
+            self.end_reload(Read { config: Err(e), inventory: Ok(None), mail: None });
         }
     }
 
@@ -108,6 +116,8 @@ impl Shell {
             return Err(text);
         }
         self.control.content("configuration");
+        self.control.content("templates");
+        self.mail.send_replace(read.mail);
         let mut text = format!("{path} is in force");
         if !restart.is_empty() {
             text += &format!("; a restart of cordond is needed for {}", restart.join(", "));

@@ -17,8 +17,8 @@ use super::{DATAPLANE, LISTENER, Options, Shell, now};
 use crate::control::{Control, Use};
 use crate::metrics::Board;
 use crate::notify::Notifier;
-use crate::office::Office;
 use crate::office::gobgp::Speaker;
+use crate::office::{Courier, Office, Settings};
 use crate::socket::Socket;
 use crate::store::{Notice, Opened, Places, Store};
 use crate::supervise::Supervisor;
@@ -100,13 +100,17 @@ pub(super) fn start(
     }
     let board = Board::new().map_err(|e| format!("making histograms: {e}"))?;
     let speaker = Arc::new(Speaker::default());
-    let office = match config.control.metrics {
-        Some(address) => {
-            let registry = board.registry().map_err(|e| format!("registering metrics: {e}"))?;
-            Some(Office::serving(address, registry, &speaker, at))
-        }
-        None => None,
-    };
+    let settings = Settings::of(&config).unwrap_or_else(|e| {
+        log::error(&e);
+        let next_step = "the texts that are built in are used; correct the templates, then: cordon reload";
+        control.complain("templates", e, next_step);
+        Settings::built_in(&config)
+    });
+    let (mail, letterbox) = tokio::sync::watch::channel(settings);
+    let courier = Courier::new(store.post(), letterbox);
+    let mail_stats = Arc::clone(courier.stats());
+    let registry = board.registry().map_err(|e| format!("registering metrics: {e}"))?;
+    let office = Office::serving(config.control.metrics, registry, &speaker, courier, at);
     let supervisor = options
         .with_dataplane
         .then(|| Supervisor::new(&own_config, &config.run.tables, &config.run.dir, DATAPLANE, at));
@@ -121,6 +125,8 @@ pub(super) fn start(
         submitted: Default::default(),
         socket: Some(socket),
         office,
+        mail,
+        mail_stats,
         speaker,
         supervisor,
         board,

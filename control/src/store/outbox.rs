@@ -110,12 +110,13 @@ fn lasting(text: String) -> Failure {
     Failure::Other(Fault::Lasting(text))
 }
 
-/// Adds a row; one with the same id stays as it is.
+/// Adds a row. One with the same id stays, and takes the newer facts while it waits.
 pub(super) fn put(tx: &Transaction<'_>, tell: &Tell) -> Result<(), Failure> {
     let body = tell.message.body().map_err(|e| lasting(format!("writing JSON: {e}")))?;
     tx.prepare_cached(
         "INSERT INTO outbox (id, kind, audience, event, thread, created, due, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (id) DO UPDATE SET body = excluded.body WHERE state = 'waiting'",
     )?
     .execute(params![
         tell.id,

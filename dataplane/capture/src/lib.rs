@@ -75,7 +75,12 @@ impl Capture {
     /// Opens a capture.
     pub fn open(path: &Path) -> Result<Capture, CaptureError> {
         let file = File::open(path).map_err(|source| CaptureError::Open { path: path.to_owned(), source })?;
-        let reader = pcap_parser::create_reader(BUFFER_BYTES, file)
+        Capture::read(path, file)
+    }
+
+    /// Reads a capture from elsewhere than a file; `path` names it in messages.
+    pub fn read(path: &Path, source: impl std::io::Read + Send + 'static) -> Result<Capture, CaptureError> {
+        let reader = pcap_parser::create_reader(BUFFER_BYTES, source)
             .map_err(|e| CaptureError::NotACapture { path: path.to_owned(), what: words(&e) })?;
         Ok(Capture {
             path: path.to_owned(),

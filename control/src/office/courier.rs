@@ -1,0 +1,302 @@
+//! The courier: takes what is due out of the outbox and hands it to the mail server.
+//!
+//! Trouble with the server or the connection is nobody's fault: the rows stay as they are, and all wait. What the server
+//! says of one mail concerns that row alone. An outcome is recorded before the next mail goes out on the same connection.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::Time;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::compose::{Settings, compose};
+use super::smtp::{Connection, Sent, Trouble};
+use crate::effect::MAIL;
+use crate::log;
+use crate::store::{Outcome, Pace, Parcel, Post};
+
+/// Rows of one claim.
+const BATCH: usize = 200;
+/// A burst of rows is waited for, so that it becomes one digest.
+const GATHER: Duration = Duration::from_millis(200);
+/// Longest sleep: the clock may be set meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// Pauses after the first, second, … failure to reach the server.
+const PAUSES_S: [u64; 6] = [2, 5, 15, 30, 60, 120];
+/// Minutes until a row that the server did not take for now is tried again. Greylisting asks for some minutes.
+const AGAIN_MIN: [i64; 7] = [2, 5, 10, 20, 30, 60, 120];
+/// Pause while the store cannot be written.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
+
+/// How it goes. Written by the office; read by control.
+#[derive(Debug, Default)]
+pub struct MailStats {
+    sent: AtomicU64,
+    failures: AtomicU64,
+    trouble: Mutex<Option<String>>,
+}
+
+impl MailStats {
+    /// Mails that a server has taken since cordond started.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Attempts that failed since then.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Why nothing goes out at present, if nothing does.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn say(&self, trouble: Option<String>) {
+        let mut said = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*said, &trouble) {
+            (Some(a), Some(b)) if a == b => {}
+            (_, Some(new)) => log::error(&format!("mail does not go out: {new}; it waits in the outbox")),
+            (Some(_), None) => log::info("mail goes out again"),
+            (None, None) => {}
+        }
+        *said = trouble;
+    }
+}
+
+/// What all offices share, one after the other.
+#[derive(Clone, Debug)]
+pub struct Courier {
+    post: Post,
+    settings: watch::Receiver<Option<Arc<Settings>>>,
+    stats: Arc<MailStats>,
+    /// Outcomes that are not on disk yet. They outlive an office: what was taken must not be sent again.
+    unrecorded: Arc<Mutex<HashMap<String, (Outcome, Time)>>>,
+}
+
+impl Courier {
+    /// A courier that follows the settings.
+    pub fn new(post: Post, settings: watch::Receiver<Option<Arc<Settings>>>) -> Courier {
+        Courier { post, settings, stats: Arc::default(), unrecorded: Arc::default() }
+    }
+
+    /// How it goes.
+    pub fn stats(&self) -> &Arc<MailStats> {
+        &self.stats
+    }
+
+    /// Works until it is dropped.
+    pub(super) async fn run(mut self) -> String {
+        let mut failures = 0;
+        loop {
+            let Some(settings) = self.settings.borrow_and_update().clone() else {
+                self.stats.say(None);
+                if self.settings.changed().await.is_err() {
+                    return "nobody is left to say where mail goes".to_owned();
+                }
+                continue;
+            };
+            match self.round(&settings).await {
+                Ok(Round::Worked) => failures = 0,
+                Ok(Round::Idle(next)) => self.sleep_until(next).await,
+                Err(Trouble(text)) => {
+                    self.stats.failures.fetch_add(1, Relaxed);
+                    self.stats.say(Some(text));
+                    let pause = Duration::from_secs(PAUSES_S[PAUSES_S.len().min(failures + 1) - 1]);
+                    failures += 1;
+                    self.pause(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Waits; an operator who wants something tried, and other settings, end it.
+    async fn pause(&mut self, pause: Duration) {
+        let bell = Arc::clone(self.post.bell());
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = bell.urgent() => {}
+            _ = self.settings.changed() => self.settings.mark_changed(),
+        }
+    }
+
+    async fn sleep_until(&mut self, next: Option<Time>) {
+        let ms = next.map_or(i64::MAX, |t| t.unix_ms().saturating_sub(Time::now().unix_ms()).max(1));
+        let sleep = SLEEP_MAX.min(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)));
+        let bell = Arc::clone(self.post.bell());
+        tokio::select! {
+            () = tokio::time::sleep(sleep) => {}
+            () = bell.urgent() => {}
+            () = bell.rung() => tokio::time::sleep(GATHER).await,
+            _ = self.settings.changed() => self.settings.mark_changed(),
+        }
+    }
+
+    /// Claims what is due and sends it.
+    async fn round(&self, settings: &Arc<Settings>) -> Result<Round, Trouble> {
+        self.record_all().await?;
+        let mail = &settings.mail;
+        let pace = Pace { per_minute: mail.digest_above, per_hour: mail.customer_per_hour };
+        let claim = self.post.claim(MAIL, Time::now(), Some(pace), BATCH).await;
+        let claim = claim.map_err(|e| Trouble(format!("the outbox cannot be read: {e}")))?;
+        if claim.parcels.is_empty() {
+            return Ok(Round::Idle(claim.next));
+        }
+        let hands = claim.parcels.len().min(usize::try_from(mail.connections).unwrap_or(1)).max(1);
+        let pile = Arc::new(Mutex::new(VecDeque::from(claim.parcels)));
+        let mut workers = JoinSet::new();
+        for _ in 0..hands {
+            let worker = Worker {
+                courier: self.clone(),
+                settings: Arc::clone(settings),
+                pile: Arc::clone(&pile),
+                origin: claim.origin.clone(),
+            };
+            workers.spawn(worker.run());
+        }
+        let mut trouble = None;
+        while let Some(ended) = workers.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(t)) => trouble = Some(t),
+                Err(e) => trouble = Some(Trouble(format!("a worker ended: {e}"))),
+            }
+        }
+        match trouble {
+            Some(t) => Err(t),
+            None => {
+                self.stats.say(None);
+                Ok(Round::Worked)
+            }
+        }
+    }
+
+    /// Puts on disk what is known and not there yet.
+    async fn record_all(&self) -> Result<(), Trouble> {
+        let known: Vec<(String, (Outcome, Time))> = {
+            let all = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().map(|(id, o)| (id.clone(), o.clone())).collect()
+        };
+        for (id, (outcome, at)) in known {
+            if let Err(e) = self.post.record(id.clone(), outcome, at).await {
+                tokio::time::sleep(STORE_PAUSE).await;
+                return Err(Trouble(format!("what was sent cannot be recorded: {e}")));
+            }
+            self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        }
+        Ok(())
+    }
+
+    async fn record(&self, id: &str, outcome: Outcome) -> Result<(), Trouble> {
+        let at = Time::now();
+        {
+            let mut all = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(id.to_owned(), (outcome.clone(), at));
+        }
+        match self.post.record(id.to_owned(), outcome, at).await {
+            Ok(()) => {
+                self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+                Ok(())
+            }
+            Err(e) => Err(Trouble(format!("what was sent cannot be recorded: {e}"))),
+        }
+    }
+}
+
+enum Round {
+    Worked,
+    /// Nothing to do until then.
+    Idle(Option<Time>),
+}
+
+/// One connection, and the pile that all share.
+struct Worker {
+    courier: Courier,
+    settings: Arc<Settings>,
+    pile: Arc<Mutex<VecDeque<Parcel>>>,
+    origin: String,
+}
+
+impl Worker {
+    fn next(&self) -> Option<Parcel> {
+        self.pile.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    async fn run(self) -> Result<(), Trouble> {
+        let mut connection = None;
+        while let Some(parcel) = self.next() {
+            let (settings, origin) = (Arc::clone(&self.settings), self.origin.clone());
+            let parcel = Arc::new(parcel);
+            let theirs = Arc::clone(&parcel);
+            let composed = tokio::task::spawn_blocking(move || compose(&theirs, &settings, &origin)).await;
+            let ready = match composed {
+                Ok(Ok(ready)) => ready,
+                Ok(Err(error)) => {
+                    self.failed(&parcel, error).await?;
+                    continue;
+                }
+                Err(e) => {
+                    self.failed(&parcel, format!("writing the mail: {e}")).await?;
+                    continue;
+                }
+            };
+            let mut open = match connection.take() {
+                Some(open) => open,
+                None => Connection::open(&self.settings.mail).await?,
+            };
+            let sent = open.send(&ready.from, &ready.to, &ready.bytes).await?;
+            self.settle(&parcel, sent).await?;
+            connection = Some(open);
+        }
+        if let Some(open) = connection {
+            open.close().await;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, parcel: &Parcel, sent: Sent) -> Result<(), Trouble> {
+        let list = |all: &[(String, String)]| {
+            all.iter().map(|(a, why)| format!("{a}: {why}")).collect::<Vec<_>>().join("; ")
+        };
+        match sent {
+            Sent::Taken { later, refused, .. } if later.is_empty() => {
+                self.courier.stats.sent.fetch_add(1, Relaxed);
+                let note = (!refused.is_empty()).then(|| format!("refused for {}", list(&refused)));
+                self.courier.record(&parcel.id, Outcome::Delivered { note }).await
+            }
+            Sent::Taken { accepted, later, refused } => {
+                self.courier.stats.sent.fetch_add(1, Relaxed);
+                // Who refused for good is not asked again either.
+                let mut done = parcel.accepted.clone();
+                done.extend(accepted);
+                done.extend(refused.iter().map(|(a, _)| a.clone()));
+                self.later(parcel, list(&[later, refused].concat()), done).await
+            }
+            Sent::Later(error) => self.later(parcel, error, parcel.accepted.clone()).await,
+            Sent::Refused(error) => self.failed(parcel, error).await,
+        }
+    }
+
+    async fn later(&self, parcel: &Parcel, error: String, accepted: Vec<String>) -> Result<(), Trouble> {
+        self.courier.stats.failures.fetch_add(1, Relaxed);
+        let now = Time::now();
+        let give_up = i64::try_from(self.settings.mail.give_up.as_millis()).unwrap_or(i64::MAX);
+        if now.unix_ms().saturating_sub(parcel.created.unix_ms()) > give_up {
+            let error = format!("given up: {error}");
+            log::error(&format!("mail {} to {}: {error}", parcel.id, parcel.audience));
+            return self.courier.record(&parcel.id, Outcome::Failed { error }).await;
+        }
+        let step = usize::try_from(parcel.attempts).unwrap_or(usize::MAX).min(AGAIN_MIN.len() - 1);
+        let until = now.plus_ms(AGAIN_MIN[step] * 60_000);
+        self.courier.record(&parcel.id, Outcome::Deferred { until, accepted, error }).await
+    }
+
+    async fn failed(&self, parcel: &Parcel, error: String) -> Result<(), Trouble> {
+        self.courier.stats.failures.fetch_add(1, Relaxed);
+        log::error(&format!("mail {} to {} failed for good: {error}", parcel.id, parcel.audience));
+        self.courier.record(&parcel.id, Outcome::Failed { error }).await
+    }
+}
