@@ -13,7 +13,7 @@ import threading
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
 
-mood = {"refuse": set(), "greylist": set(), "die": False, "slow": 0.0, "hold": False, "data": ""}
+mood = {"refuse": set(), "greylist": set(), "die": False, "slow": 0.0, "hold": False, "data": "", "login": None}
 lock = threading.Lock()
 
 
@@ -39,7 +39,7 @@ class Handler:
         taken = {
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
-            "login": session.login_data.decode() if getattr(session, "login_data", None) else None,
+            "login": mood["login"],
             "tls": session.ssl is not None,
             "mail": envelope.original_content.decode("latin-1"),
         }
@@ -69,7 +69,7 @@ class Ours(Controller):
 def authenticate(server, session, envelope, mechanism, data):
     good = data.login == b"cordon" and data.password == b"a secret with \xc3\xa4"
     if good:
-        session.login_data = data.login
+        mood["login"] = data.login.decode()
     return AuthResult(success=good, handled=good)
 
 
