@@ -40,7 +40,7 @@ class Handler:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "login": mood["login"],
-            "tls": session.ssl is not None,
+            "tls": server.transport.get_extra_info("ssl_object") is not None,
             "mail": envelope.original_content.decode("latin-1"),
         }
         if mood["hold"]:
