@@ -10,7 +10,7 @@ use crate::control::Control;
 use crate::detect::{Finding, Level, needs_answers};
 use crate::effect::StoreOp;
 use crate::incident::direction;
-use crate::window::Sums;
+use crate::window::{SLOW_NS, Sums};
 
 /// A host as a person writes it: IPv4 hosts without their length.
 pub(crate) fn name(net: &IpNet) -> String {
@@ -41,7 +41,13 @@ impl Control {
         let address = name(&net);
         let settings = self.config.rule(f.rule);
         let (now_ns, at) = (self.now.mono_ns, self.now.time());
-        let began = self.windows.get(&host).map_or(now_ns, |w| w.began_ns);
+        // What proves a scan says when it began; a limit is about its window at most.
+        let began = match &f.scan {
+            Some(s) => s.first_ns,
+            None => {
+                self.windows.get(&host).map_or(now_ns, |w| w.began_ns).max(now_ns.saturating_sub(SLOW_NS))
+            }
+        };
         let first = at.plus_ms(-i64::try_from(now_ns.saturating_sub(began) / 1_000_000).unwrap_or(0));
         if self.incidents.get(&address, f.rule).is_none() {
             self.incidents.open(&address, group, f, at, first, now_ns);

@@ -9,6 +9,7 @@ mod flows;
 mod mix;
 mod reader;
 mod remotes;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ pub(crate) use mix::Made;
 use mix::Mix;
 use reader::Readers;
 pub(crate) use remotes::Remotes;
+use room::Kept;
 
 /// Length of an epoch of the fan-out maps: two of them are judged together.
 const EPOCH_NS: u64 = 10_000_000_000;
@@ -237,6 +239,7 @@ impl Watch {
 
     /// Takes in what the dataplane has written since the last tick.
     pub(crate) fn read(&mut self, policy: &Policy, facts: &Facts, now_ns: u64) {
+        self.share_room();
         let clock = facts.clock();
         let (hosts, of_slot, early) = (&mut self.hosts, &self.of_slot, &mut self.early);
         early.clear();
@@ -268,6 +271,22 @@ impl Watch {
                 at += 1;
             }
             policy.set_evidence_read(worker, head);
+        }
+    }
+
+    /// Bounds what all watched hosts keep together: a fair share each, as soon as all is full.
+    fn share_room(&mut self) {
+        let mut kept = Kept::default();
+        for w in self.hosts.values() {
+            kept.contacts += w.scan.len();
+            kept.flows += w.flows.len();
+            kept.remotes += w.remotes.len();
+        }
+        let most = kept.shares();
+        for w in self.hosts.values_mut() {
+            w.scan.set_room(most.contacts);
+            w.flows.set_room(most.flows);
+            w.remotes.set_room(most.remotes);
         }
     }
 
@@ -389,7 +408,7 @@ impl Watched {
             reason_ns: now_ns,
             strong_ns: if reason.strong { now_ns } else { 0 },
             scan: HostScan::new(),
-            flows: HostFlows::default(),
+            flows: HostFlows::new(),
             remotes: Remotes::default(),
             mix: Mix::default(),
             recent: VecDeque::new(),

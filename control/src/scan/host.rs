@@ -85,8 +85,10 @@ struct Event {
 ///
 /// Memory: at most [`CONTACTS_MAX`] contacts, as many ports and destinations, twice as many events, and 8,192 sums of
 /// contacts let go: measured, at most 7 MiB for a host that fills them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HostScan {
+    /// Contacts that may be kept, at most [`CONTACTS_MAX`].
+    contacts_max: usize,
     pub(super) contacts: HashMap<Key, Contact>,
     /// Contacts to look at in the next judgement.
     touched: Vec<Key>,
@@ -107,10 +109,35 @@ pub struct HostScan {
     pub(super) now_ns: u64,
 }
 
+impl Default for HostScan {
+    fn default() -> HostScan {
+        HostScan {
+            contacts_max: CONTACTS_MAX,
+            contacts: HashMap::new(),
+            touched: Vec::new(),
+            pending: VecDeque::new(),
+            recent: VecDeque::new(),
+            order: VecDeque::new(),
+            fast: 0,
+            tallies: Tallies::default(),
+            listens: None,
+            bogons: 0,
+            overflow: 0,
+            found: Vec::new(),
+            now_ns: 0,
+        }
+    }
+}
+
 impl HostScan {
     /// Nothing known.
     pub fn new() -> HostScan {
         HostScan::default()
+    }
+
+    /// Sets how many contacts may be kept from now on, where that is fewer than [`CONTACTS_MAX`].
+    pub fn set_room(&mut self, contacts: usize) {
+        self.contacts_max = contacts.min(CONTACTS_MAX);
     }
 
     /// Takes a row that is new or changed.
@@ -127,7 +154,7 @@ impl HostScan {
         if !known && !self.is_new(f) {
             return;
         }
-        if self.contacts.len() >= CONTACTS_MAX && !known && !self.let_one_go() {
+        if self.contacts.len() >= self.contacts_max && !known && !self.let_one_go() {
             self.overflow += 1;
             return;
         }

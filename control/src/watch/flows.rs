@@ -11,7 +11,7 @@ use super::reader::Change;
 use crate::scan::{Flow, Opener, Proof, Refused};
 
 /// Flows kept of a host; those beyond are judged by what each tick says of them alone.
-const FLOWS_MAX: usize = 32_768;
+pub(super) const FLOWS_MAX: usize = 32_768;
 /// A server may take so long to answer what it was asked by UDP before the watch began. (A conversation that goes on shows
 /// its other side by itself.)
 const UDP_REST_NS: u64 = 1_000_000_000;
@@ -28,10 +28,12 @@ struct Merged {
 }
 
 /// The flows of one host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct HostFlows {
     flows: HashMap<Key, Merged>,
     next: u64,
+    /// Flows that may be kept, at most [`FLOWS_MAX`].
+    most: usize,
 }
 
 /// How a flow began, as the rules see it. A UDP packet to somebody who came first or answered lately may belong to a
@@ -68,6 +70,20 @@ fn refused(flags: u64) -> Refused {
 }
 
 impl HostFlows {
+    pub(super) fn new() -> HostFlows {
+        HostFlows { flows: HashMap::new(), next: 0, most: FLOWS_MAX }
+    }
+
+    /// Flows that are kept.
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Sets how many may be kept from now on.
+    pub(super) fn set_room(&mut self, most: usize) {
+        self.most = most.min(FLOWS_MAX);
+    }
+
     /// Takes a change in. Returns the flow's number, the flow as it stands, and whether it is new.
     pub(super) fn take(&mut self, c: &Change, clock: &Clock, watch_began_ns: u64) -> (u64, Flow, bool) {
         let k = c.record.key;
@@ -97,7 +113,7 @@ impl HostFlows {
         };
         let known = self.flows.contains_key(&key);
         let mut alone = fresh;
-        let m = if known || self.flows.len() < FLOWS_MAX {
+        let m = if known || self.flows.len() < self.most {
             self.flows.entry(key).or_insert(fresh)
         } else {
             &mut alone

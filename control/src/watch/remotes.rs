@@ -7,15 +7,17 @@ use crate::summary::Figures;
 use crate::window::BUCKET_NS;
 
 /// Externals of a host whose traffic is kept one by one.
-const REMOTES_MAX: usize = 1_024;
+pub(super) const REMOTES_MAX: usize = 1_024;
 /// Buckets that the slow window may cover.
 const BUCKETS_MAX: u64 = 31;
 
 type Buckets = VecDeque<(u64, [Figures; 2])>;
 
 /// Traffic of one host by external.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Remotes {
+    /// Externals that may be kept one by one, at most [`REMOTES_MAX`].
+    most: usize,
     of: BTreeMap<u128, Buckets>,
     /// Externals beyond those, and packets without a row.
     other: Buckets,
@@ -49,14 +51,30 @@ fn bucket_of(buckets: &mut Buckets, now_ns: u64) -> Option<&mut [Figures; 2]> {
     buckets.back_mut().map(|(_, f)| f)
 }
 
+impl Default for Remotes {
+    fn default() -> Remotes {
+        Remotes { most: REMOTES_MAX, of: BTreeMap::new(), other: Buckets::new() }
+    }
+}
+
 impl Remotes {
+    /// Externals that are kept one by one.
+    pub(super) fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// Sets how many may be kept from now on.
+    pub(super) fn set_room(&mut self, most: usize) {
+        self.most = most.min(REMOTES_MAX);
+    }
+
     /// Adds what a tick brought to a flow.
     pub(super) fn add(&mut self, now_ns: u64, c: &Change, is_new: bool) {
         let remote = c.record.key.remote;
-        if !self.of.contains_key(&remote) && self.of.len() >= REMOTES_MAX {
+        if !self.of.contains_key(&remote) && self.of.len() >= self.most {
             self.make_room(now_ns);
         }
-        let room = self.of.contains_key(&remote) || self.of.len() < REMOTES_MAX;
+        let room = self.of.contains_key(&remote) || self.of.len() < self.most;
         let buckets = if room { self.of.entry(remote).or_default() } else { &mut self.other };
         let Some(figures) = bucket_of(buckets, now_ns) else { return };
         for (dir, f) in figures.iter_mut().enumerate() {
