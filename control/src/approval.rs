@@ -62,7 +62,7 @@ impl Control {
                 "`cordon breaker reset` lets the rule lock again",
             ));
         }
-        let mut ops: Vec<StoreOp> = rows.iter().cloned().map(StoreOp::PutLock).collect();
+        let mut ops: Vec<StoreOp> = rows.iter().cloned().map(|r| StoreOp::PutLock(Box::new(r))).collect();
         for row in &rows {
             let incident = row.incident.as_deref().and_then(|id| self.incidents.by_id(id));
             ops.extend(self.tell_locked(row, incident));
@@ -79,7 +79,7 @@ impl Control {
         let mut names = Vec::new();
         for row in &rows {
             self.locks.insert(row.clone());
-            self.write_flags_of(&row.target);
+            self.write_flags_of(row);
             let address = row.target.to_string();
             if let Some(open) = self.incidents.get(&address, rule) {
                 open.act(Action::Lock, at);

@@ -18,6 +18,7 @@ use crate::case::Case;
 use crate::effect::{BatchId, ClientId, Effect, Loaded, Now, StoreOp};
 use crate::history::History;
 use crate::incident::Incidents;
+use crate::inventory::Owners;
 use crate::link::Segment;
 use crate::locklist::LockList;
 use crate::meter::Meters;
@@ -91,6 +92,7 @@ pub struct Control {
     pub(crate) inventory: Option<Arc<Inventory>>,
     /// The MACs that its servers are bound to.
     pub(crate) bound: Bound,
+    pub(crate) owners: Owners,
     pub(crate) networks: Networks,
     pub(crate) retired: Vec<Retired>,
     pub(crate) policy: Arc<Policy>,
@@ -218,6 +220,7 @@ impl Control {
             config,
             bound: bound(loaded.inventory.as_deref()),
             inventory: loaded.inventory,
+            owners: Owners::default(),
             policy,
         };
         control.policy.set_bypass(control.bypass);
@@ -231,6 +234,8 @@ impl Control {
         if usage == Use::Live {
             control.policy.keep_config(&control.config.text);
         }
+        control.index_owners();
+        control.follow_inventory();
         control.check_rows();
         control.write_all_flags();
         Ok(control)
@@ -351,6 +356,7 @@ impl Control {
             v6: BTreeMap::new(),
             v6_asked: BTreeSet::new(),
         });
+        self.owners.forget_v6();
         self.content("dataplane");
         self.pulse = Pulse::default();
         if let Some(life) = &self.life {
@@ -455,7 +461,7 @@ impl Control {
         let reason = if why == EXPIRED { Why::Expired } else { Why::AttackOver };
         let tells = self.tell_unlocked(&[id], who, reason);
         let Some(row) = self.unlisted(id) else { return };
-        self.write_flags_of(&row.target);
+        self.write_flags_of(&row);
         self.publish_locks = true;
         let at = self.now.time();
         self.note_unlocked(&row, who, Some(why));
@@ -556,9 +562,14 @@ impl Control {
         }
     }
 
-    /// Derives the flags of the hosts that a target covers.
-    pub(crate) fn write_flags_of(&mut self, target: &Target) {
-        let Target::Prefix(net) = target else { return };
+    /// Derives the flags of the hosts that a row covers.
+    pub(crate) fn write_flags_of(&mut self, row: &api::LockRow) {
+        for net in row.nets() {
+            self.write_flags_in(net);
+        }
+    }
+
+    fn write_flags_in(&mut self, net: &ipnet::IpNet) {
         self.look_for_v6 |= matches!(net, ipnet::IpNet::V6(_));
         let r = range(net);
         for host in self.networks.hosts_v4_in(&r) {
@@ -585,8 +596,7 @@ impl Control {
         let facts = Arc::clone(&life.facts);
         let length = self.networks.ipv6_length();
         let mut known = Vec::new();
-        for row in self.locks.rows() {
-            let Target::Prefix(net @ ipnet::IpNet::V6(_)) = &row.target else { continue };
+        for net in self.locks.rows().flat_map(api::LockRow::nets) {
             let Addr::V6(a) = Addr::from(net.network()) else { continue };
             if net.prefix_len() != length {
                 continue;
@@ -712,6 +722,7 @@ impl Control {
                 self.windows.remove(&HostId(id));
             }
         }
+        self.index_owners();
         self.check_rows();
         self.write_all_flags();
         self.publish_addressing = true;
@@ -733,23 +744,27 @@ impl Control {
         }
     }
 
-    pub(crate) fn why_not(&self, target: &Target) -> Option<String> {
-        match target {
-            Target::Server(_) => {
-                Some("there is no inventory that says which addresses the server has".to_owned())
+    /// Why the dataplane enforces nothing of a row.
+    pub(crate) fn why_not(&self, row: &api::LockRow) -> Option<String> {
+        match &row.target {
+            Target::Server(id) if row.addresses.is_empty() => {
+                Some(format!("which addresses {id} has is not known"))
             }
-            Target::Mac(_) if self.sees_segment() => None,
-            Target::Mac(_) => Some(
-                "no wire is inside = \"l2\": behind a router one MAC address stands for everybody".to_owned(),
-            ),
+            Target::Mac(_) => self.mac_why_not(),
             Target::Prefix(ipnet::IpNet::V6(net)) if net.prefix_len() > self.networks.ipv6_length() => {
                 Some(format!(
                     "it is a part of a server: an IPv6 server is a /{} here",
                     self.networks.ipv6_length()
                 ))
             }
-            Target::Prefix(net) if self.networks.meets(&range(net)) => None,
-            Target::Prefix(_) => Some("it lies in no configured network".to_owned()),
+            _ if row.nets().iter().any(|net| self.networks.meets(&range(net))) => None,
+            _ => Some("it lies in no configured network".to_owned()),
         }
+    }
+
+    /// Why the dataplane enforces nothing of locks on hardware addresses.
+    pub(crate) fn mac_why_not(&self) -> Option<String> {
+        let why = "no wire is inside = \"l2\": behind a router one MAC address stands for everybody";
+        (!self.sees_segment()).then(|| why.to_owned())
     }
 }

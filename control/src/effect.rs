@@ -37,7 +37,7 @@ pub struct BatchId(pub u64);
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreOp {
     /// Adds or replaces a row of the lock list.
-    PutLock(LockRow),
+    PutLock(Box<LockRow>),
     /// Suspends a row, or ends that. A row that is gone by then stays gone.
     SuspendLock {
         /// The row, as it is from now on.

@@ -220,6 +220,8 @@ impl Incidents {
             closed: None,
             files: Vec::new(),
             files_removed: None,
+            server: None,
+            customer: None,
         };
         let mut open = Open {
             row,

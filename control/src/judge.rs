@@ -50,7 +50,10 @@ impl Control {
         };
         let first = at.plus_ms(-i64::try_from(now_ns.saturating_sub(began) / 1_000_000).unwrap_or(0));
         if self.incidents.get(&address, f.rule).is_none() {
-            self.incidents.open(&address, group, f, at, first, now_ns);
+            let server = self.server_of(&Target::Prefix(net));
+            let (server, customer) = server.map(|s| (s.id.clone(), s.customer.clone())).unzip();
+            let open = self.incidents.open(&address, group, f, at, first, now_ns);
+            (open.row.server, open.row.customer) = (server, customer.flatten());
         }
         let attack = self.attack(host, f, sums);
         let (mut action, locked_before, warned_ns) = match self.incidents.get(&address, f.rule) {
@@ -184,7 +187,7 @@ impl Control {
         let rule = f.rule;
         let covers = |p: &IpNet| p.contains(net);
         let gateway = |g: &std::net::IpAddr| net.contains(g);
-        let target_covers = |t: &Target| t.prefix().is_some_and(|p| p.contains(net));
+        let target_covers = |t: &Target| self.is_within(net, t);
         if let Some((_, _, until)) =
             self.exemptions.iter().find(|(t, r, until)| *r == rule && *until > at && target_covers(t))
         {
@@ -231,11 +234,12 @@ impl Control {
         let row = self.row_of_rule(net, rule, scope, Some(incident.to_owned()), "cordon", at);
         let (target, reason) = (row.target.clone(), row.reason);
         self.locks.insert(row.clone());
-        self.write_flags_of(&target);
+        self.write_flags_of(&row);
         self.publish_locks = true;
         let what = format!("lock {target} {} ({reason}) by {rule}, incident {incident}", row.direction);
         let tells = self.tell_locked(&row, self.incidents.by_id(incident));
-        let mut ops = vec![StoreOp::PutLock(row), StoreOp::Audit { at, who: "cordon".to_owned(), what }];
+        let mut ops =
+            vec![StoreOp::PutLock(Box::new(row)), StoreOp::Audit { at, who: "cordon".to_owned(), what }];
         ops.extend(tells);
         self.keep(ops);
     }
@@ -279,6 +283,10 @@ impl Control {
             why_not: None,
             suspended: None,
             if_quiet: false,
+            addresses: Vec::new(),
+            remark: None,
+            server: None,
+            customer: None,
         }
     }
 

@@ -183,7 +183,10 @@ impl Control {
         let key = link_key(f.case.name(), &f.mac.to_string());
         let ago = |ns: u64| at.plus_ms(-i64::try_from(now_ns.saturating_sub(ns) / 1_000_000).unwrap_or(0));
         if self.incidents.get(&key, rule).is_none() {
-            self.incidents.open_link(f, at, ago(f.first_ns), now_ns);
+            let customer =
+                self.inventory.as_ref().and_then(|i| i.server(f.server.as_ref()?)?.customer.clone());
+            let open = self.incidents.open_link(f, at, ago(f.first_ns), now_ns);
+            (open.row.server, open.row.customer) = (f.server.clone(), customer);
         }
         let observing = self.observing.contains(&rule) || self.config.rule(rule).action == Ceiling::Observe;
         let action = if observing { Action::Observe } else { Action::Warn };

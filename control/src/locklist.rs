@@ -72,9 +72,9 @@ impl LockList {
     /// Adds or replaces a row.
     pub fn insert(&mut self, row: LockRow) {
         self.remove(row.id);
-        if let Target::Prefix(net) = row.target {
-            self.by_prefix.entry(net).or_default().push(row.id);
-            *self.lengths[family(&net)].entry(net.prefix_len()).or_default() += 1;
+        for net in row.nets() {
+            self.by_prefix.entry(*net).or_default().push(row.id);
+            *self.lengths[family(net)].entry(net.prefix_len()).or_default() += 1;
         }
         self.rows.insert(row.id, row);
     }
@@ -83,14 +83,14 @@ impl LockList {
     pub fn remove(&mut self, id: u64) -> Option<LockRow> {
         let row = self.rows.remove(&id)?;
         self.generation += 1;
-        if let Target::Prefix(net) = row.target {
-            if let Some(ids) = self.by_prefix.get_mut(&net) {
+        for net in row.nets() {
+            if let Some(ids) = self.by_prefix.get_mut(net) {
                 ids.retain(|i| *i != id);
                 if ids.is_empty() {
-                    self.by_prefix.remove(&net);
+                    self.by_prefix.remove(net);
                 }
             }
-            let lengths = &mut self.lengths[family(&net)];
+            let lengths = &mut self.lengths[family(net)];
             if let Some(n) = lengths.get_mut(&net.prefix_len()) {
                 *n -= 1;
                 if *n == 0 {
@@ -167,9 +167,11 @@ impl LockList {
             self.global.iter().map(|r| Exception { hosts: everything, remotes: range(r) }).collect();
         let mut ranges = Vec::with_capacity(self.rows.len());
         for row in self.rows.values() {
-            let Target::Prefix(net) = &row.target else { continue };
-            ranges.push(LockedRange { range: range(net), bits: self.row_bits(row) });
-            exceptions.extend(row.except.iter().map(|r| Exception { hosts: range(net), remotes: range(r) }));
+            for net in row.nets() {
+                ranges.push(LockedRange { range: range(net), bits: self.row_bits(row) });
+                let of_row = |r| Exception { hosts: range(net), remotes: range(r) };
+                exceptions.extend(row.except.iter().map(of_row));
+            }
         }
         exceptions.dedup();
         exceptions.truncate(EXCEPTIONS_MAX);
@@ -190,7 +192,7 @@ impl LockList {
 
     /// How many exceptions the rows have in all.
     pub fn exceptions(&self) -> usize {
-        self.global.len() + self.rows.values().map(|r| r.except.len()).sum::<usize>()
+        self.global.len() + self.rows.values().map(|r| r.except.len() * r.nets().len()).sum::<usize>()
     }
 
     /// Rows by reason.
@@ -207,6 +209,27 @@ impl LockList {
 mod tests {
     use super::*;
     use api::{Suspension, Time};
+
+    #[test]
+    fn a_lock_on_a_server_covers_its_addresses_and_goes_with_its_row() {
+        let mut l = LockList::default();
+        let net = |s: &str| s.parse().expect("a prefix");
+        let mut server = row(1, "server:7", Direction::Both, Reason::Abuse);
+        server.addresses = vec![net("192.0.2.10/32"), net("192.0.2.32/28"), net("2001:db8:0:7::/64")];
+        server.except = vec![net("203.0.113.5/32")];
+        l.insert(server.clone());
+        let both = HostFlags::LOCK_OUT | HostFlags::LOCK_IN | HostFlags::EXCEPT;
+        for host in ["192.0.2.10/32", "192.0.2.40/32", "2001:db8:0:7::/64"] {
+            assert_eq!(flags(&l, host), both, "{host}");
+        }
+        assert_eq!(flags(&l, "192.0.2.11/32"), 0);
+        assert_eq!((l.enforced().0.len(), l.enforced().1.len(), l.exceptions()), (3, 3, 3));
+        server.addresses.remove(0);
+        l.insert(server);
+        assert_eq!((flags(&l, "192.0.2.10/32"), flags(&l, "192.0.2.40/32")), (0, both));
+        l.remove(1);
+        assert_eq!((flags(&l, "192.0.2.40/32"), l.enforced().0.len()), (0, 0));
+    }
 
     pub(crate) fn row(id: u64, target: &str, direction: Direction, reason: Reason) -> LockRow {
         LockRow {
@@ -227,6 +250,10 @@ mod tests {
             why_not: None,
             suspended: None,
             if_quiet: false,
+            addresses: Vec::new(),
+            remark: None,
+            server: None,
+            customer: None,
         }
     }
 

@@ -53,7 +53,7 @@ impl Control {
         }
         // Whoever repairs what a detector found is not freed of what an operator locked for.
         let found: Vec<u64> =
-            self.locks.on(target).iter().filter(|r| r.is_detectors()).map(|r| r.id).collect();
+            self.rows_on(target).iter().filter(|r| r.is_detectors()).map(|r| r.id).collect();
         let ids = if reason.is_none() && !all && !found.is_empty() {
             found
         } else {
@@ -72,7 +72,7 @@ impl Control {
 
     /// Checks the early end of a maintenance unlock.
     pub(crate) fn prepare_resumption(&mut self, who: &str, target: &Target) -> Result<Prepared, Failure> {
-        let suspended = self.locks.on(target).into_iter().filter(|r| r.suspended.is_some());
+        let suspended = self.rows_on(target).into_iter().filter(|r| r.suspended.is_some());
         let ids: Vec<u64> = suspended.map(|r| r.id).collect();
         if ids.is_empty() {
             return Err(not_found(
@@ -121,9 +121,8 @@ impl Control {
                 };
                 self.incidents.note(incident, step, Some(detail), at);
             }
-            let target = row.target.clone();
-            self.locks.insert(row);
-            self.write_flags_of(&target);
+            self.locks.insert(row.clone());
+            self.write_flags_of(&row);
         }
         self.publish_locks = true;
     }
@@ -173,7 +172,7 @@ impl Control {
     pub(crate) fn rows_over(&self, target: &Target) -> Vec<LockRow> {
         let rows = match target.prefix() {
             Some(net) => self.locks.covering(&net),
-            None => self.locks.on(target),
+            None => self.rows_on(target),
         };
         rows.into_iter().cloned().collect()
     }
@@ -182,9 +181,10 @@ impl Control {
     pub(crate) fn set_enforced(&self, row: &mut LockRow) {
         row.why_not = match &row.suspended {
             Some(s) => Some(format!("it is suspended until {} by {}", s.until, s.who)),
-            None => self.why_not(&row.target),
+            None => self.why_not(row),
         };
         row.enforced = row.why_not.is_none();
+        row.remark = self.remark(row);
     }
 
     // ---- quiet ----
@@ -246,6 +246,13 @@ impl Control {
 
     /// Rows as they are told: with how each ends.
     pub(crate) fn told<'r>(&self, rows: impl Iterator<Item = &'r LockRow>) -> Vec<LockRow> {
-        rows.map(|r| LockRow { if_quiet: self.ends_if_quiet(r), ..r.clone() }).collect()
+        rows.map(|r| {
+            let mut row = LockRow { if_quiet: self.ends_if_quiet(r), ..r.clone() };
+            if let Some(s) = self.server_of(&r.target) {
+                (row.server, row.customer) = (Some(s.id.clone()), s.customer.clone());
+            }
+            row
+        })
+        .collect()
     }
 }

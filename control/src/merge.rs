@@ -92,7 +92,7 @@ impl Control {
         if !gap {
             self.meters.add(host, self.now.mono_ns, &pair);
         }
-        let group = self.networks.group(host, Some(facts)).map(|g| g.name.clone());
+        let group = self.group_of(host, facts);
         let Some(group) = group else { return true };
         let limits = self.config.limits_for(&group);
         let now_ns = self.now.mono_ns;
@@ -201,7 +201,7 @@ impl Control {
         let patient = ScanLimits { silence_fast_ns: quick.silence_ns, ..quick.clone() };
         for host in self.watch.hosts() {
             let Some(net) = self.networks.target(host, Some(&facts)) else { continue };
-            let group = self.networks.group(host, Some(&facts)).map(|g| g.name.clone()).unwrap_or_default();
+            let group = self.group_of(host, &facts).unwrap_or_default();
             let locked_ns = self.locked_since(&net);
             let networks = &self.networks;
             let internal = |a: std::net::IpAddr| networks.meets(&range(&a.into()));

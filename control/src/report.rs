@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use api::{
-    Attention, Direction, GuardsReport, HostReport, PortReport, Severity, StatusReport, Target, TopBy,
-    TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
+    Attention, Direction, GuardsReport, HostReport, PortReport, ServerReport, Severity, StatusReport, Target,
+    TopBy, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
 };
+use ipnet::IpNet;
 use region::segment::Guard;
 use region::{Class, Dir, Facts, HostFlags, HostId, PageKind, Side, Verdict};
 
@@ -273,6 +274,11 @@ impl Control {
             let next = format!("`cordon show {}`; unlock it, or configure its network", row.target);
             say(Severity::Warning, format!("lock {} on {} is not enforced: {why}", row.id, row.target), next);
         }
+        let remarks = self.locks.rows().filter_map(|r| Some((r, r.remark.as_ref()?)));
+        for (row, remark) in remarks.take(5) {
+            let next = format!("`cordon show {}`; unlock it, or correct the inventory", row.target);
+            say(Severity::Warning, format!("lock {} on {}: {remark}", row.id, row.target), next);
+        }
         let suspended = self.locks.rows().filter(|r| r.suspended.is_some()).count();
         if suspended > 0 {
             let text = format!("{suspended} locks are suspended for maintenance");
@@ -322,7 +328,7 @@ impl Control {
                 let net = self.networks.target(host, facts)?;
                 Some(TopRow {
                     address: Target::Prefix(net).to_string(),
-                    group: self.networks.group(host, facts).map(|g| g.name.clone()).unwrap_or_default(),
+                    group: self.group_shown(&net, host).unwrap_or_default(),
                     packets_per_second: r.packets,
                     bits_per_second: r.bytes.saturating_mul(8),
                     syn_per_second: r.syn,
@@ -336,29 +342,43 @@ impl Control {
     pub(crate) fn show(&self, target: Target) -> HostReport {
         let facts = self.facts().map(|f| &**f);
         let net = target.prefix();
-        let internal = net.is_some_and(|n| self.networks.meets(&crate::networks::range(&n)));
-        let host = net.and_then(|n| self.host_of(&n));
-        let names = |address: &Option<String>| {
-            let other = address.as_ref().and_then(|a| a.parse::<Target>().ok());
-            match (net, other.as_ref().and_then(Target::prefix)) {
-                (Some(a), Some(b)) => a.contains(&b) || b.contains(&a),
-                _ => other.as_ref() == Some(&target),
+        let server = self.server_of(&target);
+        let nets = match &target {
+            Target::Prefix(net) => vec![*net],
+            Target::Mac(_) => Vec::new(),
+            Target::Server(id) => {
+                let before = self.locks.on(&target).into_iter().flat_map(|r| &r.addresses);
+                self.addresses_of(id, &before.copied().collect::<Vec<_>>())
             }
         };
+        let internal = nets.iter().any(|n| self.networks.meets(&crate::networks::range(n)));
+        let host = net.and_then(|n| self.host_of(&n));
+        let names = |r: &api::IncidentRow| {
+            let address = r.address.as_ref().and_then(|a| a.parse::<Target>().ok()?.prefix());
+            let is_in = |b: IpNet| nets.iter().any(|a| a.contains(&b) || b.contains(a));
+            address.is_some_and(is_in)
+                || matches!(&target, Target::Server(id) if r.server.as_ref() == Some(id))
+        };
+        let flags = |n: &IpNet| self.locks.flags(n);
+        // Of a server what holds for all of it.
+        let enforced = nets.iter().map(flags).reduce(|a, b| a & b).and_then(locklist::direction);
         let locks = self.told(self.rows_over(&target).iter());
         let traffic = |dir| Some(traffic(facts?, host?, dir));
         HostReport {
             internal,
-            group: host.and_then(|h| self.networks.group(h, facts)).map(|g| g.name.clone()),
+            group: match (net, host) {
+                (Some(net), Some(host)) => self.group_shown(&net, host),
+                _ => server.and_then(|s| s.group.clone()),
+            },
             never_lock: match &target {
                 Target::Mac(m) => self.is_needed(*m).is_some(),
-                _ => net.is_some_and(|n| self.protected_by(&n).is_some()),
+                Target::Prefix(_) | Target::Server(_) => nets.iter().any(|n| self.protected_by(n).is_some()),
             },
             enforced: match &target {
                 Target::Mac(m) if self.sees_segment() => {
                     self.locks.macs().get(m).and_then(|b| locklist::direction(*b))
                 }
-                _ => net.filter(|_| internal).and_then(|n| locklist::direction(self.locks.flags(&n))),
+                _ => enforced.filter(|_| internal),
             },
             out: traffic(Dir::Out),
             inbound: traffic(Dir::In),
@@ -368,19 +388,26 @@ impl Control {
                 .rows()
                 .into_iter()
                 .rev()
-                .filter(|r| names(&r.address) || names(&r.mac))
+                .filter(|r| names(r))
                 .take(100)
                 .cloned()
                 .collect(),
             exemptions: self
                 .exemptions
                 .iter()
-                .filter(|(t, _, _)| net.zip(t.prefix()).is_some_and(|(a, b)| b.contains(&a)))
+                .filter(|(t, _, _)| *t == target || net.is_some_and(|n| self.is_within(&n, t)))
                 .map(|(_, rule, until)| (rule.to_string(), *until))
                 .collect(),
             bound: host.and_then(|h| self.policy.bound().get(h)).map(|m| m.to_string()),
+            server: server.map(server_report),
             target,
         }
+    }
+
+    fn group_shown(&self, net: &IpNet, host: HostId) -> Option<String> {
+        let server = self.server_of(&Target::Prefix(*net)).and_then(|s| s.group.clone());
+        let facts = self.facts().map(|f| &**f);
+        server.or_else(|| self.networks.group(host, facts).map(|g| g.name.clone()))
     }
 
     /// The host that a prefix names, when it names just one.
@@ -391,6 +418,21 @@ impl Control {
         };
         let facts = self.facts().map(|f| &**f);
         one.then(|| self.networks.host(net.network(), facts, self.policy.hash_key())).flatten()
+    }
+}
+
+fn server_report(s: &config::Server) -> ServerReport {
+    let mac = |m: &[u8; 6]| crate::netconfig::Mac(*m).to_string();
+    ServerReport {
+        id: s.id.clone(),
+        name: s.name.clone(),
+        addresses: s.addresses.clone(),
+        macs: s.macs.iter().map(mac).collect(),
+        group: s.group.clone(),
+        customer: s.customer.clone(),
+        contacts: s.contacts.clone(),
+        language: s.language.clone(),
+        tags: s.tags.clone(),
     }
 }
 

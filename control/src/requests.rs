@@ -137,9 +137,12 @@ impl Control {
         match request {
             Request::Lock { target, reason, direction, note, case, until, except, force } => {
                 self.check_lock(&target, until, &except, force)?;
-                let why_not = self.why_not(&target);
+                let addresses = match &target {
+                    Target::Server(id) => self.addresses_of(id, &[]),
+                    Target::Prefix(_) | Target::Mac(_) => Vec::new(),
+                };
                 let (id, generation) = self.locks.next_id();
-                let row = LockRow {
+                let mut row = LockRow {
                     id,
                     target,
                     direction,
@@ -153,13 +156,18 @@ impl Control {
                     until,
                     except,
                     generation,
-                    enforced: why_not.is_none(),
-                    why_not,
+                    enforced: true,
+                    why_not: None,
                     suspended: None,
                     if_quiet: false,
+                    addresses,
+                    remark: None,
+                    server: None,
+                    customer: None,
                 };
+                self.set_enforced(&mut row);
                 let what = format!("lock {} {direction} ({reason})", row.target);
-                let mut ops = vec![StoreOp::PutLock(row.clone())];
+                let mut ops = vec![StoreOp::PutLock(Box::new(row.clone()))];
                 ops.extend(self.tell_locked_by_hand(&row));
                 Ok(Prepared::Store(ops, Then::Lock(Box::new(row)), what))
             }
@@ -215,11 +223,17 @@ impl Control {
                 if until <= at {
                     return Err(bad(format!("{until} is over already"), "name a time to come"));
                 }
-                if target.prefix().is_none() {
-                    return Err(refused(
-                        format!("{target}: rules judge addresses, and these are not known here"),
-                        "exempt the address or prefix",
-                    ));
+                match &target {
+                    Target::Prefix(_) => {}
+                    Target::Server(id) => {
+                        self.known_server(id)?;
+                    }
+                    Target::Mac(_) => {
+                        return Err(refused(
+                            format!("{target}: rules judge addresses, and these are not known here"),
+                            "exempt the address or prefix",
+                        ));
+                    }
                 }
                 let op = StoreOp::PutExemption { target: target.clone(), rule: rule.to_string(), until };
                 let what = format!("exempt {target} from {rule} until {until}");
@@ -253,7 +267,12 @@ impl Control {
         if let Some(until) = until.filter(|u| *u <= self.now.time()) {
             return Err(bad(format!("the lock would end at {until}, which is over"), "name a time to come"));
         }
-        let exceptions = self.locks.exceptions() + except.len();
+        let nets = match target {
+            Target::Prefix(net) => vec![*net],
+            Target::Server(id) => self.lockable(id)?,
+            Target::Mac(mac) => return self.check_mac(*mac, except, force),
+        };
+        let exceptions = self.locks.exceptions() + except.len() * nets.len();
         if !except.is_empty() && exceptions > EXCEPTIONS_MAX {
             return Err(refused(
                 format!(
@@ -262,12 +281,8 @@ impl Control {
                 "use fewer or wider --except prefixes, or [exceptions] for those that hold for every lock",
             ));
         }
-        if let Target::Mac(mac) = target {
-            return self.check_mac(*mac, except, force);
-        }
-        let Some(net) = target.prefix() else { return Ok(()) };
         let length = self.networks.ipv6_length();
-        if let IpNet::V6(v6) = net
+        if let Target::Prefix(IpNet::V6(v6)) = target
             && v6.prefix_len() > length
         {
             let whole =
@@ -277,9 +292,8 @@ impl Control {
                 format!("lock the whole server: cordon lock {whole} …; or set [tables] ipv6_host_length"),
             ));
         }
-        if let Some(why) = self.protected_by(&net)
-            && !force
-        {
+        let protected = nets.iter().find_map(|net| self.protected_by(net));
+        if let (Some(why), false) = (protected, force) {
             return Err(refused(format!("{target} {why}"), "use --force if you mean it"));
         }
         Ok(())
@@ -287,7 +301,7 @@ impl Control {
 
     /// What speaks against locking a device of the segment by hand.
     fn check_mac(&self, mac: api::Mac, except: &[IpNet], force: bool) -> Result<(), Failure> {
-        if let Some(why) = self.why_not(&Target::Mac(mac)) {
+        if let Some(why) = self.mac_why_not() {
             return Err(refused(
                 format!("{mac} cannot be locked: {why}"),
                 "lock the addresses of the server",
@@ -327,8 +341,12 @@ impl Control {
         reason: Option<api::Reason>,
         all: bool,
     ) -> Result<Vec<u64>, Failure> {
-        let rows = self.locks.on(target);
+        let rows = self.rows_on(target);
         if rows.is_empty() {
+            if let Target::Server(id) = target {
+                // One that the inventory does not know may have a lock from when it did.
+                self.known_server(id)?;
+            }
             let wider: Vec<String> = target
                 .prefix()
                 .map(|net| self.locks.covering(&net).iter().map(|r| r.target.to_string()).collect())
@@ -404,18 +422,21 @@ impl Control {
                 let mut row = *row;
                 self.set_enforced(&mut row);
                 self.locks.insert(row.clone());
-                self.write_flags_of(&row.target);
+                // The inventory may have changed while the disk was busy.
+                self.follow_inventory();
+                let row = self.locks.get(row.id).cloned().unwrap_or(row);
+                self.write_flags_of(&row);
                 self.publish_locks = true;
-                Payload::Locks(vec![row])
+                Payload::Locks(self.told([row].iter()))
             }
             Then::Unlock(who, ids) => {
                 let lifted: Vec<LockRow> = ids.into_iter().filter_map(|id| self.unlisted(id)).collect();
                 for row in &lifted {
-                    self.write_flags_of(&row.target);
+                    self.write_flags_of(row);
                     self.note_unlocked(row, &who, None);
                 }
                 self.publish_locks = true;
-                Payload::Locks(lifted)
+                Payload::Locks(self.told(lifted.iter()))
             }
             Then::Suspend { who, target, ids, suspension } => {
                 self.suspend(&ids, suspension.as_ref(), &who);

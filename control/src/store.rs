@@ -334,7 +334,7 @@ fn take_over(in_force: Option<&Policy>, loaded: &mut Loaded) -> Vec<StoreOp> {
     let what = format!("{} locks taken over from the policy file: the store had none", rows.len());
     log::warning(&format!("{what}; they stay in force, see cordon list"));
     loaded.last_lock = last.id;
-    let mut ops: Vec<StoreOp> = rows.iter().cloned().map(StoreOp::PutLock).collect();
+    let mut ops: Vec<StoreOp> = rows.iter().cloned().map(|r| StoreOp::PutLock(Box::new(r))).collect();
     ops.push(StoreOp::Audit { at, who: "recovery".to_owned(), what: what.clone() });
     loaded.locks.extend(rows);
     let before = loaded.damage.take().unwrap_or_else(|| "the store is new".to_owned());

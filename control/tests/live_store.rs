@@ -67,7 +67,7 @@ impl Drop for Disk {
 }
 
 fn row(id: u64) -> StoreOp {
-    StoreOp::PutLock(LockRow {
+    StoreOp::PutLock(Box::new(LockRow {
         id,
         target: format!("10.0.{}.{}", id / 250, id % 250).parse().unwrap(),
         direction: Direction::Both,
@@ -86,7 +86,11 @@ fn row(id: u64) -> StoreOp {
         why_not: None,
         suspended: None,
         if_quiet: false,
-    })
+        addresses: Vec::new(),
+        remark: None,
+        server: None,
+        customer: None,
+    }))
 }
 
 fn plain_incident() -> IncidentRow {
@@ -124,6 +128,8 @@ fn plain_incident() -> IncidentRow {
         closed: None,
         files: Vec::new(),
         files_removed: None,
+        server: None,
+        customer: None,
     }
 }
 

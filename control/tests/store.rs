@@ -62,6 +62,10 @@ fn lock_row(id: u64, target: &str) -> LockRow {
         why_not: None,
         suspended: None,
         if_quiet: false,
+        addresses: Vec::new(),
+        remark: None,
+        server: None,
+        customer: None,
     }
 }
 
@@ -111,7 +115,42 @@ fn incident(number: u64, opened: Time, closed: Option<Time>) -> IncidentRow {
         closed,
         files: vec!["summary.log".into()],
         files_removed: None,
+        server: None,
+        customer: None,
     }
+}
+
+fn nets(list: &[&str]) -> Vec<ipnet::IpNet> {
+    list.iter().map(|n| n.parse().unwrap()).collect()
+}
+
+fn on_server() -> LockRow {
+    LockRow { addresses: nets(&["192.0.2.2/32", "2001:db8::/64"]), ..lock_row(7, "server:78") }
+}
+
+#[test]
+fn the_last_good_inventory_is_kept_in_the_form_in_which_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = config::Site { groups: None, networks: &[], ipv6_host_length: 64 };
+    let keep = |i| StoreOp::KeepInventory(std::sync::Arc::new(i));
+    let opened = open(dir.path());
+    assert_eq!(cordond::store::last_good(dir.path()), None);
+    let csv = "id,addresses\n1,192.0.2.1\n";
+    let toml = "[[server]]\nid = \"2\"\naddresses = [\"192.0.2.2\"]\n";
+    let of_csv = config::Inventory::parse_csv(csv, "i.csv", site).unwrap();
+    assert_eq!(store(&opened.store, 1, vec![keep(of_csv)]), Ok(()));
+    let kept = cordond::store::last_good(dir.path()).unwrap();
+    assert_eq!(
+        (kept.extension().unwrap(), std::fs::read_to_string(&kept).unwrap()),
+        ("csv".as_ref(), csv.into())
+    );
+    let of_toml = config::Inventory::parse_toml(toml, "i.toml", site).unwrap();
+    assert_eq!(store(&opened.store, 2, vec![keep(of_toml)]), Ok(()));
+    let kept = cordond::store::last_good(dir.path()).unwrap();
+    assert_eq!(
+        (kept.extension().unwrap(), std::fs::read_to_string(&kept).unwrap()),
+        ("toml".as_ref(), toml.into())
+    );
 }
 
 #[test]
@@ -121,9 +160,15 @@ fn what_was_stored_is_loaded_again() {
     let breaker =
         BreakerRow { rule: "udp-out".into(), since: ms(5), locks: 20, waiting: vec!["192.0.2.9".into()] };
     let ops = vec![
-        StoreOp::PutLock(lock_row(4, "192.0.2.10")),
-        StoreOp::PutLock(lock_row(5, "2001:db8:7::/48")),
-        StoreOp::PutLock(lock_row(6, "server:77")),
+        StoreOp::PutLock(Box::new(lock_row(4, "192.0.2.10"))),
+        StoreOp::PutLock(Box::new(lock_row(5, "2001:db8:7::/48"))),
+        StoreOp::PutLock(Box::new(lock_row(6, "server:77"))),
+        StoreOp::PutLock(Box::new(LockRow {
+            addresses: nets(&["192.0.2.1/32"]),
+            ..lock_row(7, "server:78")
+        })),
+        // What it covers has changed.
+        StoreOp::PutLock(Box::new(on_server())),
         StoreOp::PutIncident(Box::new(incident(7, ms(0), None))),
         StoreOp::PutExemption {
             target: "192.0.2.0/28".parse().unwrap(),
@@ -150,8 +195,8 @@ fn what_was_stored_is_loaded_again() {
     assert_eq!(store(&first.store, 1, ops), Ok(()));
     assert_eq!(first.store.stop(SOON), 0);
     let l = reopened(dir.path());
-    assert_eq!(l.locks, [lock_row(4, "192.0.2.10"), suspended(5)]);
-    assert_eq!((l.last_lock, l.last_incident, l.bypass), (6, 7, true));
+    assert_eq!(l.locks, [lock_row(4, "192.0.2.10"), suspended(5), on_server()]);
+    assert_eq!((l.last_lock, l.last_incident, l.bypass), (7, 7, true));
     assert_eq!(l.incidents, [incident(7, ms(0), None)]);
     assert_eq!(l.exemptions, [("192.0.2.0/28".parse().unwrap(), "syn-out".to_owned(), ms(9))]);
     assert_eq!((l.observing, l.breakers), (vec!["icmp-in".to_owned()], vec![breaker]));
@@ -166,9 +211,10 @@ fn a_batch_is_stored_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
     let bad = StoreOp::WriteEvidence { incident: "../../etc".into(), name: "x".into(), bytes: Vec::new() };
-    let e = store(&opened.store, 1, vec![StoreOp::PutLock(lock_row(1, "192.0.2.1")), bad]).unwrap_err();
+    let e =
+        store(&opened.store, 1, vec![StoreOp::PutLock(Box::new(lock_row(1, "192.0.2.1"))), bad]).unwrap_err();
     assert!(e.contains("no name for a file"), "{e}");
-    assert_eq!(store(&opened.store, 2, vec![StoreOp::PutLock(lock_row(2, "192.0.2.2"))]), Ok(()));
+    assert_eq!(store(&opened.store, 2, vec![StoreOp::PutLock(Box::new(lock_row(2, "192.0.2.2")))]), Ok(()));
     opened.store.stop(SOON);
     let ids: Vec<u64> = reopened(dir.path()).locks.iter().map(|r| r.id).collect();
     assert_eq!(ids, [2]);
@@ -181,8 +227,8 @@ fn history_and_audit_cannot_be_rewritten() {
     let audit = StoreOp::Audit { at: ms(1), who: "root".into(), what: "lock 192.0.2.1".into() };
     let changed = LockRow { until: None, ..lock_row(1, "192.0.2.1") };
     let ops = vec![
-        StoreOp::PutLock(lock_row(1, "192.0.2.1")),
-        StoreOp::PutLock(changed),
+        StoreOp::PutLock(Box::new(lock_row(1, "192.0.2.1"))),
+        StoreOp::PutLock(Box::new(changed)),
         StoreOp::RemoveLock { id: 1, who: "anna".into(), at: ms(2) },
         StoreOp::RemoveLock { id: 1, who: "anna".into(), at: ms(3) },
         audit,
@@ -228,7 +274,7 @@ fn retention_forgets_old_closed_incidents_but_gives_no_number_twice() {
         evidence(10),
         evidence(8),
         // Lock 1 names incident 7.
-        StoreOp::PutLock(lock_row(1, "192.0.2.1")),
+        StoreOp::PutLock(Box::new(lock_row(1, "192.0.2.1"))),
     ];
     assert_eq!(store(&opened.store, 1, ops), Ok(()));
     assert_eq!(store(&opened.store, 2, vec![StoreOp::Retain { since: ms(50), evidence_max: 0 }]), Ok(()));
@@ -261,7 +307,11 @@ fn evidence_is_bounded_and_that_of_open_incidents_and_standing_locks_stays() {
     // 7 is named by a standing lock, 8 is open; 9 to 12 are closed, 10 first.
     let ops = vec![put(7, Some(ms(1))), put(8, None), put(9, Some(ms(20))), put(10, Some(ms(10)))];
     assert_eq!(store(s, 1, ops), Ok(()));
-    let ops = vec![put(11, Some(ms(30))), put(12, Some(ms(40))), StoreOp::PutLock(lock_row(1, "192.0.2.1"))];
+    let ops = vec![
+        put(11, Some(ms(30))),
+        put(12, Some(ms(40))),
+        StoreOp::PutLock(Box::new(lock_row(1, "192.0.2.1"))),
+    ];
     assert_eq!(store(s, 2, ops), Ok(()));
     assert_eq!(store(s, 3, (7..=12).map(|n| write(n, 1_000)).collect()), Ok(()));
     let there = |dir: &Path| -> Vec<u64> {
@@ -301,7 +351,8 @@ fn a_damaged_file_is_set_aside_and_what_policy_enforces_is_taken_over() {
     let key = opened.loaded.hash_key;
     let evidence =
         StoreOp::WriteEvidence { incident: "C-2026-000041".into(), name: "a.log".into(), bytes: "x".into() };
-    let rows = (1..500).map(|i| StoreOp::PutLock(lock_row(i, "192.0.2.7"))).chain([evidence]).collect();
+    let rows =
+        (1..500).map(|i| StoreOp::PutLock(Box::new(lock_row(i, "192.0.2.7")))).chain([evidence]).collect();
     assert_eq!(store(&opened.store, 1, rows), Ok(()));
     opened.store.stop(SOON);
 

@@ -17,8 +17,8 @@ pub use attack::{Attack, AttackKind, Service};
 pub use domain::{Action, Direction, Event, Kind, Mac, OutboxState, Reason, State, Step, Target, Time};
 pub use report::{
     ActionTaken, Attention, BreakerRow, Counted, EvidenceReport, GuardsReport, HostReport, IncidentRow,
-    LimitState, LockEvent, LockRow, OutboxRow, PortReport, RtbhRow, RtbhState, Severity, Span, StatusReport,
-    Suspension, TimelineEntry, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
+    LimitState, LockEvent, LockRow, OutboxRow, PortReport, RtbhRow, RtbhState, ServerReport, Severity, Span,
+    StatusReport, Suspension, TimelineEntry, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
 };
 pub use wire::{Envelope, ErrorCode, Failure, Payload, Request, Response, TopBy};
 

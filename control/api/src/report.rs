@@ -57,12 +57,33 @@ pub struct LockRow {
     /// It lifts itself once the server is quiet.
     #[serde(default)]
     pub if_quiet: bool,
+    /// Of a lock on a server: the addresses and prefixes that it covers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<ipnet::IpNet>,
+    /// What else an operator ought to know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+    /// The server of the inventory that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// That server's customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
 }
 
 impl LockRow {
     /// Whether a detector made it.
     pub fn is_detectors(&self) -> bool {
         self.rule.is_some()
+    }
+
+    /// The prefixes that it covers.
+    pub fn nets(&self) -> &[ipnet::IpNet] {
+        match &self.target {
+            Target::Prefix(net) => std::slice::from_ref(net),
+            Target::Server(_) => &self.addresses,
+            Target::Mac(_) => &[],
+        }
     }
 }
 
@@ -166,6 +187,12 @@ pub struct IncidentRow {
     /// When the files were removed to make room; none while they are there.
     #[serde(default)]
     pub files_removed: Option<Time>,
+    /// The server that the inventory said it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// That server's customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
 }
 
 /// How urgent.
@@ -419,6 +446,29 @@ pub struct LimitState {
     pub mode: String,
 }
 
+/// A server of the inventory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerReport {
+    /// Its id.
+    pub id: String,
+    /// What people call it.
+    pub name: Option<String>,
+    /// Its addresses and prefixes.
+    pub addresses: Vec<ipnet::IpNet>,
+    /// Its hardware addresses.
+    pub macs: Vec<String>,
+    /// Whose limits apply, where the inventory says so.
+    pub group: Option<String>,
+    /// Its customer.
+    pub customer: Option<String>,
+    /// Mail addresses of those who are told.
+    pub contacts: Vec<String>,
+    /// The language they are told in.
+    pub language: Option<String>,
+    /// Words of the provider's own.
+    pub tags: Vec<String>,
+}
+
 /// `cordon show`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostReport {
@@ -444,6 +494,9 @@ pub struct HostReport {
     pub exemptions: Vec<(String, Time)>,
     /// The hardware address that its packets have to come from; none where it is bound to none.
     pub bound: Option<String>,
+    /// The server that the inventory says it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerReport>,
 }
 
 /// A row of the outbox: one message to one audience.

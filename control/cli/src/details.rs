@@ -1,9 +1,9 @@
 //! Pages about one thing.
 
-use api::{HostReport, IncidentRow, Step, Target, Traffic};
+use api::{HostReport, IncidentRow, ServerReport, Step, Target, Traffic};
 
 use crate::human::{between, count, scaled};
-use crate::lists::{incident_table, lock_table, rate};
+use crate::lists::{incident_table, lock_table, rate, whose};
 use crate::render::Page;
 use crate::table::Table;
 
@@ -15,6 +15,9 @@ pub(crate) fn host(page: &Page<'_>, h: &HostReport) -> String {
         "Network",
         &match (&h.group, h.internal, &h.target) {
             (_, true, _) => format!("internal, group {}", h.group.as_deref().unwrap_or("default")),
+            (_, false, Target::Server(_)) if h.server.is_some() => {
+                "its addresses lie in no configured network".to_owned()
+            }
             (_, false, Target::Server(_)) => "no inventory says which addresses this server has".to_owned(),
             (_, false, Target::Mac(_)) => "a device of the servers' own segment".to_owned(),
             (_, false, Target::Prefix(_)) => {
@@ -22,6 +25,9 @@ pub(crate) fn host(page: &Page<'_>, h: &HostReport) -> String {
             }
         },
     );
+    if let Some(s) = &h.server {
+        text += &server(page, s);
+    }
     text += &page.field(
         "Enforced",
         &match h.enforced {
@@ -59,6 +65,26 @@ pub(crate) fn host(page: &Page<'_>, h: &HostReport) -> String {
         text += &format!("\n{}", incident_table(page, &h.incidents));
         if let Some(i) = h.incidents.first() {
             text += &page.next(&format!("incident {}", i.id), "says everything about the latest");
+        }
+    }
+    text
+}
+
+/// What the inventory says of a server.
+fn server(page: &Page<'_>, s: &ServerReport) -> String {
+    let name = s.name.as_ref().map(|n| format!(", {n}")).unwrap_or_default();
+    let mut text = page.field("Server", &format!("{}{name}", s.id));
+    let addresses: Vec<String> = s.addresses.iter().map(|a| Target::Prefix(*a).to_string()).collect();
+    for (name, value) in [
+        ("Customer", s.customer.clone().unwrap_or_default()),
+        ("Contacts", s.contacts.join(" ")),
+        ("Language", s.language.clone().unwrap_or_default()),
+        ("Addresses", addresses.join(" ")),
+        ("MAC", s.macs.join(" ")),
+        ("Tags", s.tags.join(" ")),
+    ] {
+        if !value.is_empty() {
+            text += &page.field(name, &value);
         }
     }
     text
@@ -162,6 +188,9 @@ pub(crate) fn incident(page: &Page<'_>, i: &IncidentRow) -> String {
     let mut text = page.field("Incident", &format!("{}, {}, {state}", i.id, i.kind));
     let who = [i.address.clone(), i.mac.clone()].into_iter().flatten().collect::<Vec<_>>().join(", ");
     text += &page.field("Server", if who.is_empty() { "unknown" } else { &who });
+    if let Some(server) = &i.server {
+        text += &page.field("Inventory", &whose(server, i.customer.as_deref()));
+    }
     text += &page.field("Rule", &rule(i));
     text += &page.field("Measured", &measured(i));
     if let Some(attack) = &i.attack {

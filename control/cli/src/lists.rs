@@ -1,7 +1,8 @@
 //! Pages that are one table.
 
 use api::{
-    Action, BreakerRow, IncidentRow, LockRow, OutboxRow, OutboxState, RtbhRow, RtbhState, Time, TopRow,
+    Action, BreakerRow, IncidentRow, LockRow, OutboxRow, OutboxState, RtbhRow, RtbhState, Target, Time,
+    TopRow,
 };
 
 use crate::human::{between, count, scaled, short, span};
@@ -40,7 +41,22 @@ pub(crate) fn locks(page: &Page<'_>, rows: &[LockRow]) -> String {
 
 /// Rows of the lock list, and below them why some are not enforced.
 pub(crate) fn lock_table(page: &Page<'_>, rows: &[LockRow]) -> String {
-    let mut t = Table::new(&[" ID", "TARGET", "WAY", "REASON", "FOR", "ENDS", "BY"]);
+    // What the target says already need not be said again.
+    let owner = |r: &LockRow| {
+        let server = r.server.as_ref().filter(|_| !matches!(r.target, Target::Server(_)));
+        match (server, &r.customer) {
+            (Some(s), customer) => whose(s, customer.as_deref()),
+            (None, Some(customer)) => format!("of {customer}"),
+            (None, None) => String::new(),
+        }
+    };
+    let owned = rows.iter().any(|r| !owner(r).is_empty());
+    let names: &[&str] = if owned {
+        &[" ID", "TARGET", "SERVER", "WAY", "REASON", "FOR", "ENDS", "BY"]
+    } else {
+        &[" ID", "TARGET", "WAY", "REASON", "FOR", "ENDS", "BY"]
+    };
+    let mut t = Table::new(names);
     for r in rows {
         let mut by = vec![r.rule.clone().unwrap_or_else(|| r.who.clone())];
         by.extend(r.incident.clone());
@@ -51,15 +67,16 @@ pub(crate) fn lock_table(page: &Page<'_>, rows: &[LockRow]) -> String {
             by.insert(0, "NOT ENFORCED".to_owned());
         }
         let note = r.note.as_ref().map_or_else(String::new, |n| format!(": {n}"));
-        t.row([
-            r.id.to_string(),
-            r.target.to_string(),
+        let mut row = vec![r.id.to_string(), r.target.to_string()];
+        row.extend(owned.then(|| owner(r)));
+        row.extend([
             r.direction.to_string(),
             r.reason.to_string(),
             age(page, r.created),
             ends(page, r),
             format!("{}{note}", by.join(", ")),
         ]);
+        t.row(row);
     }
     let mut text = t.lines(page.style);
     for (r, s) in rows.iter().filter_map(|r| Some((r, r.suspended.as_ref()?))) {
@@ -75,7 +92,19 @@ pub(crate) fn lock_table(page: &Page<'_>, rows: &[LockRow]) -> String {
         let line = format!("lock {} on {} is not enforced: {why}", r.id, r.target);
         text += &format!("  {}\n", page.style.yellow(&wrap(&line, 2)));
     }
+    for (r, remark) in rows.iter().filter_map(|r| Some((r, r.remark.as_ref()?))) {
+        let line = format!("lock {} on {}: {remark}", r.id, r.target);
+        text += &format!("  {}\n", page.style.yellow(&wrap(&line, 2)));
+    }
     text
+}
+
+/// A server and its customer.
+pub(crate) fn whose(server: &str, customer: Option<&str>) -> String {
+    match customer {
+        Some(c) => format!("{server} of {c}"),
+        None => server.to_owned(),
+    }
 }
 
 fn age(page: &Page<'_>, since: Time) -> String {

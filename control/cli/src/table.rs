@@ -21,8 +21,9 @@ impl Table {
     }
 
     /// Adds a row, one text a column.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        debug_assert_eq!(N, self.heads.len());
+    pub(crate) fn row(&mut self, cells: impl AsRef<[String]>) {
+        let cells = cells.as_ref();
+        debug_assert_eq!(cells.len(), self.heads.len());
         self.rows.push(cells.iter().map(|c| clean(c).replace('\n', " ")).collect());
     }
 

@@ -6,8 +6,8 @@ mod common;
 use api::{
     Action, Attention, BreakerRow, Counted, Direction, ErrorCode, Event, EvidenceReport, GuardsReport,
     HostReport, IncidentRow, LockEvent, LockRow, OutboxRow, OutboxState, Payload, PortReport, Reason,
-    Request, Severity, Span, State, StatusReport, Step, Suspension, Time, TimelineEntry, TopBy, TopRow,
-    Traffic, VerdictCount, WireReport, WorkerReport,
+    Request, ServerReport, Severity, Span, State, StatusReport, Step, Suspension, Time, TimelineEntry, TopBy,
+    TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
 };
 use common::{Fake, ago, cordon, incident, lock, target};
 
@@ -247,6 +247,28 @@ fn a_lock_that_is_not_in_force_does_not_say_that_it_is() {
 }
 
 #[test]
+fn locks_say_whose_servers_they_are_on() {
+    let of = |id, target, server: &str, customer: Option<&str>| LockRow {
+        server: Some(server.to_owned()),
+        customer: customer.map(str::to_owned),
+        ..lock(id, target)
+    };
+    let rows = vec![
+        of(1, "192.0.2.5", "1001", Some("C-17")),
+        LockRow { remark: Some("the inventory no longer has this server".to_owned()), ..lock(2, "server:9") },
+        of(3, "server:1002", "1002", Some("C-18")),
+    ];
+    let out = Fake::ok(Payload::Locks(rows)).run(&["list"]).fits().is(0, &["SERVER"], &[]).out;
+    let line =
+        |id: &str| out.lines().find(|l| l.trim_start().starts_with(id)).unwrap_or_else(|| panic!("{out}"));
+    assert!(line("1 ").contains("1001 of C-17"), "{out}");
+    assert!(line("3 ").contains("of C-18") && !line("3 ").contains("1002 of"), "{out}");
+    assert!(out.contains("lock 2 on server:9: the inventory no longer has"), "{out}");
+    let out = Fake::ok(Payload::Locks(vec![lock(1, "192.0.2.5")])).run(&["list"]).out;
+    assert!(!out.contains("SERVER"), "without an inventory there is no such column: {out}");
+}
+
+#[test]
 fn unlocking_says_what_was_lifted() {
     let fake = Fake::ok(Payload::Locks(vec![lock(5, "192.0.2.5")]));
     fake.run(&["unlock", "192.0.2.5", "--all"]).is(0, &["Lifted 1 lock:", "show 192.0.2.5"], &[]);
@@ -299,6 +321,17 @@ fn top_show_and_incidents_are_for_people() {
         incidents: vec![incident("C-2026-000009", "192.0.2.9")],
         bound: Some("02:00:00:00:00:09".to_owned()),
         exemptions: vec![("udp-out".to_owned(), Time::now().plus_ms(3_600_500))],
+        server: Some(ServerReport {
+            id: "1001".to_owned(),
+            name: Some("web1.example.net".to_owned()),
+            addresses: vec!["192.0.2.9/32".parse().unwrap(), "192.0.2.16/29".parse().unwrap()],
+            macs: vec!["02:00:5e:10:00:01".to_owned()],
+            group: None,
+            customer: Some("C-17".to_owned()),
+            contacts: vec!["noc@example.com".to_owned()],
+            language: Some("en".to_owned()),
+            tags: vec![],
+        }),
     };
     let fake = Fake::ok(Payload::Host(Box::new(host)));
     fake.run(&["show", "192.0.2.9"]).fits().is(
@@ -309,6 +342,11 @@ fn top_show_and_incidents_are_for_people() {
             "--force",
             "udp-out",
             "(for 1 h)",
+            "1001, web1.example.net",
+            "C-17",
+            "noc@example.com",
+            "192.0.2.9 192.0.2.16/29",
+            "02:00:5e:10:00:01",
             "18,446,744,073,709,551,615",
             "unlock 192.0.2.0/24 --reason non-payment",
             "incident C-2026-000009",

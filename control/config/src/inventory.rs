@@ -7,11 +7,11 @@ mod check;
 mod read;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use crate::error::{ConfigErrors, Problem};
 use crate::{Limits, Network};
@@ -87,6 +87,15 @@ struct Covered {
     server: u32,
 }
 
+/// What a server can be locked by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Its addresses and prefixes, without what longer prefixes give to others; of IPv6 no part of a host.
+    pub prefixes: Vec<IpNet>,
+    /// IPv6 hosts of which others have parts.
+    pub shared: Vec<IpNet>,
+}
+
 /// A validated inventory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
@@ -119,6 +128,27 @@ fn length(net: &IpNet) -> u8 {
         IpNet::V4(n) => n.prefix_len() + 96,
         IpNet::V6(n) => n.prefix_len(),
     }
+}
+
+/// The shortest list of prefixes that makes up a range; IPv4 as in ::ffff:0:0/96.
+pub fn subnets(first: u128, last: u128) -> Vec<IpNet> {
+    if is_v4(first) && is_v4(last) {
+        let low = |a: u128| Ipv4Addr::from_bits(u32::try_from(a & 0xffff_ffff).unwrap_or(0));
+        return Ipv4Subnets::new(low(first), low(last), 0).map(IpNet::V4).collect();
+    }
+    Ipv6Subnets::new(Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(last), 0).map(IpNet::V6).collect()
+}
+
+fn is_v4(a: u128) -> bool {
+    a >> 32 == 0xffff
+}
+
+/// A range without parts of IPv6 hosts.
+fn of_hosts(first: u128, last: u128, ipv6_host_length: u8) -> (u128, u128) {
+    if is_v4(first) {
+        return (first, last);
+    }
+    (first & mask(ipv6_host_length), last | !mask(ipv6_host_length))
 }
 
 fn mask(length: u8) -> u128 {
@@ -263,7 +293,93 @@ impl Inventory {
         }
     }
 
-    fn at(&self, index: u32) -> Option<&Server> {
+    /// What a server can be locked by: nobody else is.
+    pub fn held_by(&self, id: &str, ipv6_host_length: u8) -> Option<Held> {
+        let own = *self.by_id.get(id)?;
+        let mut held = Held::default();
+        let mut parts: Vec<(u128, u128)> = Vec::new();
+        for net in &self.at(own)?.addresses {
+            let network = number(net.network());
+            let (first, last) = of_hosts(network, network | !mask(length(net)), ipv6_host_length);
+            let whole = (first, last) == (network, network | !mask(length(net)));
+            let without = self.without_others(first, last, Some(own), ipv6_host_length);
+            if without.is_empty() && !whole {
+                held.shared.extend(subnets(first, last));
+            }
+            parts.extend(without);
+        }
+        // The wider before what lies in it.
+        parts.sort_unstable_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
+        let mut end = None;
+        for (first, last) in parts {
+            if end.is_none_or(|e| last > e) {
+                held.prefixes.extend(subnets(first, last));
+                end = Some(last);
+            }
+        }
+        held.shared.sort_unstable();
+        held.shared.dedup();
+        Some(held)
+    }
+
+    /// What of a prefix belongs to no other server than this one.
+    pub fn unclaimed(&self, net: &IpNet, id: &str, ipv6_host_length: u8) -> Vec<IpNet> {
+        let own = self.by_id.get(id).copied();
+        let (first, length) = (number(net.network()), length(net));
+        let around = self.by_prefix.iter().filter(|(l, _)| *l <= length);
+        let owner = around.into_iter().find_map(|(l, nets)| nets.get(&(first & mask(*l))));
+        if owner.is_some_and(|o| Some(*o) != own) {
+            return Vec::new();
+        }
+        let parts = self.without_others(first, first | !mask(length), own, ipv6_host_length);
+        parts.into_iter().flat_map(|(first, last)| subnets(first, last)).collect()
+    }
+
+    /// A range without what others have in it.
+    fn without_others(
+        &self,
+        first: u128,
+        last: u128,
+        own: Option<u32>,
+        ipv6_host_length: u8,
+    ) -> Vec<(u128, u128)> {
+        let mut parts = Vec::new();
+        let mut at = first;
+        let begin = self.covered.partition_point(|c| c.first < first);
+        for c in self.covered.get(begin..).unwrap_or_default() {
+            if c.first > last {
+                break;
+            }
+            let (begins, ends) = of_hosts(c.first, c.last, ipv6_host_length);
+            // One that is wider does not say whose its parts are.
+            if Some(c.server) == own || ends > last || ends < at {
+                continue;
+            }
+            if begins > at {
+                parts.push((at, begins - 1));
+            }
+            match ends.checked_add(1) {
+                Some(next) if next <= last => at = next,
+                _ => return parts,
+            }
+        }
+        parts.push((at, last));
+        parts
+    }
+
+    /// First and last address of every assignment, and the place of its server in [`Inventory::servers`]; what is wider
+    /// comes before what lies in it. IPv4 as in ::ffff:0:0/96.
+    pub fn assignments(&self) -> impl Iterator<Item = (u128, u128, u32)> {
+        self.covered.iter().map(|c| (c.first, c.last, c.server))
+    }
+
+    /// The place of a server in [`Inventory::servers`].
+    pub fn place(&self, id: &str) -> Option<u32> {
+        self.by_id.get(id).copied()
+    }
+
+    /// A server by its place.
+    pub fn at(&self, index: u32) -> Option<&Server> {
         self.servers.get(usize::try_from(index).ok()?)
     }
 }

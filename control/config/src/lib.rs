@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigErrors, Problem};
-pub use inventory::{Format, Inventory, Server, Site};
+pub use inventory::{Format, Held, Inventory, Server, Site, subnets};
 pub use ipnet::IpNet;
 pub use limits::{Limit, Limits, Measure, Way};
 pub use mail::{Mail, MailAddress, MailTls, is_language, is_mail_address};

@@ -71,6 +71,8 @@ fn incident(kind: Kind, action: Action) -> IncidentRow {
         files: Vec::new(),
         files_removed: None,
         attack: None,
+        server: None,
+        customer: None,
     }
 }
 
@@ -93,6 +95,10 @@ fn lock(reason: Reason, direction: Direction, incident: Option<&str>) -> LockRow
         why_not: None,
         suspended: None,
         if_quiet: false,
+        addresses: Vec::new(),
+        remark: None,
+        server: None,
+        customer: None,
     }
 }
 

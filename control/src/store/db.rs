@@ -404,6 +404,10 @@ fn put_lock(tx: &Transaction<'_>, row: &LockRow, origin: &str) -> Result<(), Fai
     for prefix in &row.except {
         tx.execute("INSERT OR IGNORE INTO lock_exceptions VALUES (?1, ?2)", params![id, prefix.to_string()])?;
     }
+    tx.prepare_cached("DELETE FROM lock_addresses WHERE lock_id = ?1")?.execute([id])?;
+    for prefix in &row.addresses {
+        tx.execute("INSERT OR IGNORE INTO lock_addresses VALUES (?1, ?2)", params![id, prefix.to_string()])?;
+    }
     tx.prepare_cached("INSERT INTO lock_history (at, event, lock_id, who, row) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![
             Time::now().unix_ms(),

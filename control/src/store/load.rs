@@ -103,6 +103,7 @@ fn read(c: &Connection) -> rusqlite::Result<Loaded> {
 
 fn locks(c: &Connection) -> rusqlite::Result<Vec<LockRow>> {
     let mut exceptions = c.prepare("SELECT prefix FROM lock_exceptions WHERE lock_id = ?1")?;
+    let mut addresses = c.prepare("SELECT prefix FROM lock_addresses WHERE lock_id = ?1")?;
     let mut rows = c.prepare(
         "SELECT id, target, direction, reason, case_no, note, who, rule, incident, created, until, generation,
          suspended_since, suspended_until, suspended_by FROM locks ORDER BY id",
@@ -110,6 +111,7 @@ fn locks(c: &Connection) -> rusqlite::Result<Vec<LockRow>> {
     rows.query_map([], |r| {
         let id: i64 = r.get(0)?;
         let except = exceptions.query_map([id], |e| parsed(e, 0))?.collect::<rusqlite::Result<_>>()?;
+        let addresses = addresses.query_map([id], |e| parsed(e, 0))?.collect::<rusqlite::Result<_>>()?;
         Ok(LockRow {
             id: unsigned(r, 0)?,
             target: parsed(r, 1)?,
@@ -129,6 +131,10 @@ fn locks(c: &Connection) -> rusqlite::Result<Vec<LockRow>> {
             why_not: None,
             suspended: suspension(r)?,
             if_quiet: false,
+            addresses,
+            remark: None,
+            server: None,
+            customer: None,
         })
     })?
     .collect()

@@ -1,25 +1,12 @@
 //! Lock rows out of what the policy file enforces, for when the store has lost them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use api::{Direction, LockRow, Reason, Target, Time};
-use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use config::subnets;
+use ipnet::IpNet;
 use region::Policy;
 use region::locks::Range;
 
 use crate::locklist::direction;
-
-/// First and last IPv4 address as the lock list has them.
-const V4: Range = Range { first: 0xffff_0000_0000, last: 0xffff_ffff_ffff };
-
-/// The shortest list of prefixes that makes up a range.
-fn prefixes(r: &Range) -> Vec<IpNet> {
-    if V4.contains(r.first) && V4.contains(r.last) {
-        let low = |a: u128| Ipv4Addr::from_bits(u32::try_from(a & 0xffff_ffff).unwrap_or(0));
-        return Ipv4Subnets::new(low(r.first), low(r.last), 0).map(IpNet::V4).collect();
-    }
-    Ipv6Subnets::new(Ipv6Addr::from_bits(r.first), Ipv6Addr::from_bits(r.last), 0).map(IpNet::V6).collect()
-}
 
 /// Rows that enforce the same as `policy` does now. Why, by whom and until when is not known: an operator decides.
 pub(super) fn rows(policy: &Policy, at: Time, last_id: u64) -> Vec<LockRow> {
@@ -44,6 +31,10 @@ pub(super) fn rows(policy: &Policy, at: Time, last_id: u64) -> Vec<LockRow> {
         why_not: None,
         suspended: None,
         if_quiet: false,
+        addresses: Vec::new(),
+        remark: None,
+        server: None,
+        customer: None,
     };
     for (mac, bits) in policy.enforced_macs() {
         let id = last_id + 1 + rows.len() as u64;
@@ -55,8 +46,8 @@ pub(super) fn rows(policy: &Policy, at: Time, last_id: u64) -> Vec<LockRow> {
         let Some(direction) = direction(l.bits) else { continue };
         // Exceptions for every host come from the configuration.
         let meant = exceptions.iter().filter(|e| e.hosts != everything && e.hosts.contains(l.range.first));
-        let except: Vec<IpNet> = meant.flat_map(|e| prefixes(&e.remotes)).collect();
-        for net in prefixes(&l.range) {
+        let except: Vec<IpNet> = meant.flat_map(|e| subnets(e.remotes.first, e.remotes.last)).collect();
+        for net in subnets(l.range.first, l.range.last) {
             let id = last_id + 1 + rows.len() as u64;
             rows.push(row(id, Target::Prefix(net), direction, except.clone()));
         }

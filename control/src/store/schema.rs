@@ -1,7 +1,17 @@
 //! The store's tables. A change of them is a new entry of [`MIGRATIONS`], never an edit of an old one.
 
 /// Each entry leads from the version before to the next one; the number of entries is the version of this program.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2_OUTBOX, V3_MAINTENANCE, V4_RTBH, V5_EVIDENCE, V6_ROOM];
+pub(super) const MIGRATIONS: &[&str] =
+    &[V1, V2_OUTBOX, V3_MAINTENANCE, V4_RTBH, V5_EVIDENCE, V6_ROOM, V7_INVENTORY];
+
+/// The addresses that a lock on a server covers, as the inventory had them last.
+const V7_INVENTORY: &str = "
+CREATE TABLE lock_addresses (
+    lock_id INTEGER NOT NULL REFERENCES locks (id) ON DELETE CASCADE,
+    prefix  TEXT NOT NULL,
+    PRIMARY KEY (lock_id, prefix)
+) STRICT, WITHOUT ROWID;
+";
 
 /// Timed maintenance unlocks, and timelines of incidents.
 const V3_MAINTENANCE: &str = "

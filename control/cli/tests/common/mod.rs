@@ -172,6 +172,10 @@ pub(crate) fn lock(id: u64, on: &str) -> LockRow {
         why_not: None,
         suspended: None,
         if_quiet: false,
+        addresses: Vec::new(),
+        remark: None,
+        server: None,
+        customer: None,
     }
 }
 
@@ -212,5 +216,7 @@ pub(crate) fn incident(id: &str, address: &str) -> IncidentRow {
         closed: None,
         files: vec!["summary.txt".to_owned()],
         files_removed: None,
+        server: None,
+        customer: None,
     }
 }
