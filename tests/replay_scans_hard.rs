@@ -9,7 +9,9 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
-use common::packets::{MS, RST_ACK, Recording, SECOND, SYN, SYN_ACK, at, echo, nth, tcp, udp, unreachable};
+use common::packets::{
+    MS, RST_ACK, Recording, SECOND, SYN, SYN_ACK, at, echo, fragments, nth, tcp, udp, unreachable,
+};
 use common::pcap;
 use common::replay::{Replayed, done_ns, play, replay};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -220,6 +222,23 @@ fn spoofed_floods_that_fill_every_table_hide_no_other_servers_scan() {
             assert!(locked.is_some_and(|t| t < 15 * SECOND), "{what}: {locked:?}: {all:?}");
         }
     }
+}
+
+/// As `nmap -f` does it: eight bytes a fragment, so that the flags are in the second one.
+#[test]
+fn tiny_fragments_hide_no_scan_that_is_refused() {
+    let mut r = Recording::default();
+    r.ordinary(NEIGHBOUR, SERVICE, 20 * MS, 12 * SECOND);
+    for i in 0..1_000u16 {
+        let t = 2 * SECOND + u64::from(i) * 5 * MS;
+        let (own, far) = (at(SCANNER, 40_000), at(TARGETS, 2_000 + i));
+        for f in fragments(&tcp(own, far, SYN), 8) {
+            r.add(t, f);
+        }
+        r.add(t + 5 * MS, tcp(far, own, RST_ACK));
+    }
+    let seen = play_servers(r);
+    assert_eq!(seen.one(&SCANNER.to_string(), "portscan")["action"], "lock", "{:?}", seen.short());
 }
 
 #[test]

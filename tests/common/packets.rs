@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
 use std::path::Path;
 
 /// Nanoseconds of a second.
@@ -74,6 +74,37 @@ pub(crate) fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: usize) -> Vec<u
     let length = u16::try_from(8 + payload).unwrap().to_be_bytes();
     let rest = [&length[..], &[0, 0], &vec![0x55; payload]].concat();
     ip(*from.ip(), *to.ip(), 17, &[ports(from, to), rest].concat())
+}
+
+/// A TCP segment of IPv6 without payload.
+pub(crate) fn tcp6(from: SocketAddrV6, to: SocketAddrV6, flags: u8) -> Vec<u8> {
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    let segment = [ports, vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]].concat();
+    let mut f = vec![2, 0, 0, 0x77, 0, 1, 2, 0, 0, 0x77, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0];
+    f.extend_from_slice(&u16::try_from(segment.len()).unwrap().to_be_bytes());
+    f.extend_from_slice(&[6, 64]);
+    f.extend_from_slice(&from.ip().octets());
+    f.extend_from_slice(&to.ip().octets());
+    f.extend_from_slice(&segment);
+    f
+}
+
+/// A frame's IPv4 packet in fragments of so many bytes of payload, a multiple of eight.
+pub(crate) fn fragments(frame: &[u8], bytes: usize) -> Vec<Vec<u8>> {
+    let header = &frame[..ETHERNET_BYTES + 20];
+    let total = usize::from(u16::from_be_bytes([frame[ETHERNET_BYTES + 2], frame[ETHERNET_BYTES + 3]]));
+    let pieces: Vec<&[u8]> = frame[ETHERNET_BYTES + 20..ETHERNET_BYTES + total].chunks(bytes).collect();
+    let last = pieces.len() - 1;
+    let fragment = |(i, piece): (usize, &&[u8])| {
+        let mut f = [header, piece].concat();
+        let more = if i < last { 0x2000 } else { 0 };
+        let h = &mut f[ETHERNET_BYTES..];
+        h[2..4].copy_from_slice(&u16::try_from(20 + piece.len()).unwrap().to_be_bytes());
+        h[6..8].copy_from_slice(&(more | u16::try_from(i * bytes / 8).unwrap()).to_be_bytes());
+        f.resize(f.len().max(MIN_BYTES), 0);
+        f
+    };
+    pieces.iter().enumerate().map(fragment).collect()
 }
 
 /// Echo request (8) or reply (0).

@@ -4,7 +4,7 @@ use region::facts::WorkerFacts;
 use region::fanout::Map;
 use region::flows::{EvidenceMeta, FlowKey, FlowPacket, Opener, flag};
 use region::policy::WatchLimits;
-use region::{Dir, HostId, WatchSlot};
+use region::{Dir, HostId, Traits, WatchSlot};
 
 use crate::Frame;
 use crate::parse::{ACK, FIN, ICMP, ICMPV6, PSH, Parsed, RST, SYN, TCP, UDP, URG, answers, asks, is_error};
@@ -97,7 +97,9 @@ fn read(p: &Parsed, bytes: &[u8]) -> Transport {
             let flags = segment.get(13).copied().unwrap_or(ACK);
             let header = usize::from(segment.get(12).map_or(5, |o| o >> 4)) * 4;
             let empty = usize::from(p.end) <= at + header;
+            let hidden = segment.len() < 14 && p.traits.has(Traits::FRAGMENT);
             let opener = match flags & (FIN | SYN | RST | PSH | ACK | URG) {
+                _ if hidden => Opener::Null,
                 f if f & RST != 0 || f & (SYN | ACK) == SYN | ACK => Opener::Reaction,
                 f if f & SYN != 0 => Opener::Syn,
                 ACK if empty => Opener::Ack,

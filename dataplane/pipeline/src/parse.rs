@@ -181,7 +181,7 @@ fn ipv4(ip: &[u8], at: usize, small: u16, tagged: bool) -> Parsed {
     let end = total.min(ip.len());
     let mut traits = small | transport(h[9], ICMP, offset == 0, &ip[header..end]);
     if more || offset != 0 {
-        traits |= Traits::FRAGMENT;
+        traits |= Traits::FRAGMENT | hides_flags(h[9], offset == 0, end - header);
     }
     Parsed {
         source: u128::from(u32::from_be_bytes([h[12], h[13], h[14], h[15]])),
@@ -193,6 +193,11 @@ fn ipv4(ip: &[u8], at: usize, small: u16, tagged: bool) -> Parsed {
         transport: if offset == 0 { place(at + header) } else { 0 },
         end: place(at + end),
     }
+}
+
+/// A first fragment so small that TCP's flags are in the next one (RFC 1858): no path is so narrow, a scan that hides is.
+fn hides_flags(protocol: u8, first: bool, length: usize) -> u16 {
+    if protocol == TCP && first && length < 14 { Traits::CONTACT } else { 0 }
 }
 
 /// An offset in a frame; no frame is longer than a `u16` says.
@@ -223,7 +228,8 @@ fn ipv6(ip: &[u8], at: usize, small: u16, tagged: bool) -> Parsed {
         d.copy_from_slice(&h[24..40]);
         (u128::from_be_bytes(s), u128::from_be_bytes(d))
     };
-    let traits = small | traits | transport(protocol, ICMPV6, first, rest);
+    let hidden = if traits & Traits::FRAGMENT == 0 { 0 } else { hides_flags(protocol, first, rest.len()) };
+    let traits = small | traits | hidden | transport(protocol, ICMPV6, first, rest);
     Parsed {
         source,
         destination,

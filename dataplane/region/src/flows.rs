@@ -59,7 +59,7 @@ pub enum Opener {
     Syn = 3,
     /// TCP with FIN alone.
     Fin = 4,
-    /// TCP without any flag.
+    /// TCP without any flag, or with flags that a tiny fragment hides (RFC 1858).
     Null = 5,
     /// TCP with FIN, PSH and URG.
     Xmas = 6,
