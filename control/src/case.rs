@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use api::{Step, Target};
+use api::{LockRow, Step, Target};
 use capture::Packet;
 use config::{Rule, Way};
 use region::HostId;
@@ -13,6 +13,7 @@ use crate::detect::Finding;
 use crate::effect::StoreOp;
 use crate::evidence::scanlog::{self, Log, Scan};
 use crate::evidence::{dump, pcapng};
+use crate::scan::HostScan;
 use crate::summary::{Figures, Summary};
 
 /// Evidence is written again so long after something was done: when the mail goes out, and when it closes.
@@ -84,6 +85,34 @@ impl Control {
         let lock = self.lock_of(address, rule);
         let tells = self.incidents.by_id(&id).map(|i| self.tell_again(i, lock)).unwrap_or_default();
         self.tells.extend(tells);
+    }
+
+    /// A row of the lock list is lifted: what its servers asked while nothing could answer, and what they did before somebody
+    /// decided to let them go on, is no reason to lock them again. Evidence that was growing is closed. `all`: what they sent
+    /// is forgotten too.
+    pub(crate) fn begin_anew(&mut self, row: &LockRow, all: bool) {
+        let now_ns = self.now.mono_ns;
+        for host in self.watch.hosts() {
+            let facts = self.facts().cloned();
+            let own = self.networks.target(host, facts.as_deref());
+            let covered = own.is_some_and(|h| row.nets().iter().any(|net| net.contains(&h)));
+            if !covered {
+                continue;
+            }
+            if all {
+                let keys: Vec<(String, Rule)> =
+                    self.cases.iter().filter(|(_, c)| c.host == host).map(|(k, _)| k.clone()).collect();
+                for key in keys {
+                    let Some(case) = self.cases.remove(&key) else { continue };
+                    self.write_evidence(&key.0, &case);
+                }
+                self.windows.remove(&host);
+            }
+            if let Some(w) = self.watch.get_mut(host) {
+                w.case &= !all;
+                w.scan = HostScan::anew(now_ns);
+            }
+        }
     }
 
     fn write_evidence(&mut self, address: &str, case: &Case) {

@@ -92,7 +92,7 @@ impl Control {
             recent,
             incidents,
             locks: self.told(self.rows_over(&host_target).iter()),
-            blind: self.blind(),
+            blind: host_target.prefix().and_then(|n| self.blind(&n)),
             target: host_target,
         };
         self.effects.push(Effect::AskEvidence(client, Box::new(question)));

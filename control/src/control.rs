@@ -71,6 +71,8 @@ pub(crate) struct Life {
 pub struct Stats {
     /// Hosts that moved in the last tick.
     pub active_hosts: u64,
+    /// Hosts that sent something in the last tick: whoever sends to unused addresses makes no servers of them.
+    pub sending_hosts: u64,
     /// Histories kept.
     pub windows: u64,
     /// Seconds from the crossing of a limit to the written flags, at most; taken by the shell each tick.
@@ -103,10 +105,13 @@ pub struct Control {
     pub(crate) observing: BTreeSet<Rule>,
     pub(crate) exemptions: Vec<(Target, Rule, Time)>,
     pub(crate) windows: HashMap<HostId, Box<Window>>,
-    pub(crate) visibility: Visibility,
+    /// Of IPv4 and of IPv6.
+    pub(crate) visibility: [Visibility; 2],
     pub(crate) watch: Watch,
     /// What hosts did in this tick that are nominated and have no history.
     pub(crate) nominated: HashMap<HostId, crate::window::Pair>,
+    /// Hosts of this tick's merge that sent something, as far as it has come.
+    pub(crate) sending_hosts: u64,
     /// Time that this tick's merge covers.
     pub(crate) span_ns: u64,
     /// Incidents whose evidence grows, by address and rule.
@@ -183,9 +188,10 @@ impl Control {
             observing,
             exemptions,
             windows: HashMap::new(),
-            visibility: Visibility::default(),
+            visibility: Default::default(),
             watch: Watch::default(),
             nominated: HashMap::new(),
+            sending_hosts: 0,
             span_ns: 1,
             cases: BTreeMap::new(),
             lab: false,
@@ -465,6 +471,7 @@ impl Control {
         self.publish_locks = true;
         let at = self.now.time();
         self.note_unlocked(&row, who, Some(why));
+        self.begin_anew(&row, false);
         let what = format!("unlock {} ({}): {why}", row.target, row.reason);
         let mut ops = vec![
             StoreOp::RemoveLock { id, who: who.to_owned(), at },

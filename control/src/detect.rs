@@ -2,7 +2,7 @@
 
 use config::{Ceiling, Limits, Measure, Rule, Way};
 
-use crate::scan::{ScanFinding, ScanKind, Variant};
+use crate::scan::{ScanFinding, ScanKind};
 use crate::window::{Counts, FAST_NS, SLOW_NS, Sums};
 
 /// Over which window a limit was crossed.
@@ -56,15 +56,8 @@ pub struct Finding {
 impl Finding {
     /// The furthest this finding may go, whatever the rule is allowed: some kinds of scan are no proof of abuse.
     pub fn ceiling(&self) -> Ceiling {
-        match self.scan.as_deref().map(|s| s.variant) {
-            Some(Variant::PeerToPeer | Variant::FirstContacts | Variant::Smtp | Variant::AnyContacts) => {
-                Ceiling::Warn
-            }
-            Some(
-                Variant::Port | Variant::WormPort | Variant::AnyPort | Variant::UnusedSpace | Variant::Ports,
-            )
-            | None => Ceiling::Lock,
-        }
+        let may_lock = self.scan.as_deref().is_none_or(|s| s.variant.may_lock() && !s.unheard);
+        if may_lock { Ceiling::Lock } else { Ceiling::Warn }
     }
 }
 
@@ -84,15 +77,15 @@ impl From<ScanFinding> for Finding {
     }
 }
 
-/// Below this share of inbound packets, UDP that a server sends counts as answered by nobody.
+/// Below this share of inbound packets that may be answers, UDP that a server sends counts as answered by nobody.
 const UDP_ANSWERED_ONE_IN: u64 = 64;
 
 /// What a server did of a measure, in units over the window, as far as a limit is about it.
 ///
 /// A server is blamed for actions, not for reactions: SYN-ACK, RST, ICMP errors and replies are taken off what it sent,
 /// up to the number of packets that came in to provoke them; what exceeds those is action. SYN counts as far as no
-/// SYN-ACK came back. UDP counts where (nearly) nothing comes back: less than one packet in for 64 out. What a server is
-/// sent counts whole.
+/// SYN-ACK came back. UDP counts where (nearly) nothing comes back: less than one packet in for 64 out, TCP and ICMP left out:
+/// what clients send to a web server does not answer its UDP. What a server is sent counts whole.
 pub fn amount(way: Way, measure: Measure, out: &Counts, inbound: &Counts) -> u64 {
     let c = match way {
         Way::Out => out,
@@ -114,11 +107,12 @@ pub fn amount(way: Way, measure: Measure, out: &Counts, inbound: &Counts) -> u64
     }
     let provoked = inbound.packets;
     let reactions = (out.reactions_tcp + out.reactions_icmp).min(provoked);
+    let may_answer = inbound.packets.saturating_sub(inbound.tcp + inbound.icmp);
     match measure {
         Measure::Packets | Measure::Small => plain.saturating_sub(reactions),
         Measure::Icmp => plain.saturating_sub(out.reactions_icmp.min(provoked)),
         Measure::Syn => plain.saturating_sub(inbound.syn_ack),
-        Measure::Udp if inbound.packets * UDP_ANSWERED_ONE_IN >= out.packets => 0,
+        Measure::Udp if may_answer * UDP_ANSWERED_ONE_IN >= out.udp => 0,
         Measure::Udp | Measure::Bits | Measure::Flows | Measure::Fragments | Measure::Amplifier => plain,
     }
 }
@@ -261,6 +255,10 @@ mod tests {
         assert_eq!(amount(Way::Out, Measure::Udp, &quic, &acknowledgements), 0);
         let flood = Counts { packets: 60_000, udp: 60_000, ..NONE };
         assert_eq!(rules(flood, NONE), [("udp-out".into(), Level::Lock)]);
+        // It is a busy web server all the while, and some of those it floods say that nobody is there.
+        let flood = Counts { packets: 65_000, udp: 60_000, tcp: 5_000, ..NONE };
+        let clients = Counts { packets: 7_000, tcp: 5_000, icmp: 2_000, reactions_icmp: 2_000, ..NONE };
+        assert_eq!(rules(flood, clients), [("udp-out".into(), Level::Lock)]);
     }
 
     #[test]

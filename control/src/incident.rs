@@ -9,6 +9,7 @@ use config::{Measure, Rule, Way};
 use crate::detect::Finding;
 use crate::effect::Now;
 use crate::netconfig;
+use crate::scan::Variant;
 use crate::store::Gone;
 
 /// An incident closes when nothing was found for so long.
@@ -150,7 +151,10 @@ impl Incidents {
                 all.closed.insert(number(&row.id), IncidentRow { closed, state: State::Closed, ..row });
                 continue;
             };
-            let warned = row.actions.iter().find(|a| a.action >= Action::Warn).map(|a| a.at);
+            let never = |case: &str| Variant::ALL.iter().any(|v| v.name() == case && !v.may_lock());
+            let may_lock = !row.case.as_deref().is_some_and(never);
+            let warned =
+                row.actions.iter().filter(|_| may_lock).find(|a| a.action >= Action::Warn).map(|a| a.at);
             let ago_ms = |t: Time| u64::try_from(now.time().unix_ms() - t.unix_ms()).unwrap_or(0);
             let warned_ns = warned.map(|t| now.mono_ns.saturating_sub(ago_ms(t).saturating_mul(1_000_000)));
             let opened_ns = now.mono_ns.saturating_sub(ago_ms(row.opened).saturating_mul(1_000_000));

@@ -1,5 +1,8 @@
 //! The ladder: from a finding to observing, warning, or a lock.
 
+#[cfg(test)]
+mod tests;
+
 use api::{Action, LockRow, Reason, Target, Time};
 use config::{Ceiling, LockScope, Rule, Way};
 use ipnet::IpNet;
@@ -102,7 +105,7 @@ impl Control {
             return;
         }
         // What the rule comes to by itself, were nothing in its way.
-        let can_judge = !needs_answers(f.rule) || (self.blind().is_none() && !self.rtbh.hides(&net));
+        let can_judge = !needs_answers(f.rule) || (self.blind(&net).is_none() && !self.rtbh.hides(&net));
         let would = if can_judge { action.min(highest(f.ceiling())) } else { Action::Observe };
         let (ceiling, mut why) = self.ceiling(&net, f, settings.action, at);
         if further_than(action, ceiling) {
@@ -115,7 +118,7 @@ impl Control {
                 f.rule,
                 &address,
                 &self.config.breaker,
-                self.stats.active_hosts,
+                self.stats.sending_hosts,
                 now_ns,
                 at,
             );
@@ -141,7 +144,9 @@ impl Control {
             open.row.held_back = why;
             open.dirty = true;
         }
-        if action >= Action::Warn && open.warned_ns.is_none() {
+        // The deadline runs for what may become a lock: a busy mail server is warned of all day, and its first bad minute
+        // is not the end of an hour.
+        if action >= Action::Warn && open.warned_ns.is_none() && f.ceiling() == Ceiling::Lock {
             open.warned_ns = Some(now_ns);
         }
         if !new {
@@ -185,11 +190,11 @@ impl Control {
     /// The furthest a rule may go against a host at present, and why not further.
     fn ceiling(&self, net: &IpNet, f: &Finding, configured: Ceiling, at: Time) -> (Ceiling, Option<String>) {
         let rule = f.rule;
-        let covers = |p: &IpNet| p.contains(net);
-        let gateway = |g: &std::net::IpAddr| net.contains(g);
-        let target_covers = |t: &Target| self.is_within(net, t);
+        // A part of a server is enough: an IPv6 server is a whole prefix, and cannot be locked but for one address.
+        let target_meets =
+            |t: &Target| self.is_within(net, t) || t.prefix().is_some_and(|p| net.contains(&p));
         if let Some((_, _, until)) =
-            self.exemptions.iter().find(|(t, r, until)| *r == rule && *until > at && target_covers(t))
+            self.exemptions.iter().find(|(t, r, until)| *r == rule && *until > at && target_meets(t))
         {
             return (Ceiling::Observe, Some(format!("exempted from {rule} until {until}")));
         }
@@ -200,7 +205,7 @@ impl Control {
             );
         }
         if needs_answers(rule)
-            && let Some(why) = self.blind()
+            && let Some(why) = self.blind(net)
         {
             return (Ceiling::Observe, Some(format!("cannot judge by missing answers: {why}")));
         }
@@ -210,17 +215,23 @@ impl Control {
                 Some("cannot judge by missing answers: it is blackholed upstream".to_owned()),
             );
         }
-        let protected = self.config.never_lock.iter().any(covers)
-            || self.config.networks.iter().flat_map(|n| &n.gateways).any(gateway);
-        if protected && configured > Ceiling::Warn {
+        if configured > Ceiling::Warn && self.protected_by(net).is_some() {
             return (
                 Ceiling::Warn,
                 Some("on the never-lock list: only an operator locks it, with --force".to_owned()),
             );
         }
         if f.ceiling() < configured {
-            let case = f.scan.as_ref().map_or("it", |s| s.variant.name());
-            return (f.ceiling(), Some(format!("{case} is no proof of abuse: it never locks")));
+            let why = match f.scan.as_deref() {
+                Some(s) if s.variant.may_lock() => {
+                    "nothing at all comes in to it any more: what it asks may fail for that".to_owned()
+                }
+                s => {
+                    let case = s.map_or("it", |s| s.variant.name());
+                    format!("{case} is no proof of abuse: it never locks")
+                }
+            };
+            return (f.ceiling(), Some(why));
         }
         let why = (configured < Ceiling::Lock).then(|| {
             let word = if configured == Ceiling::Warn { "warn" } else { "observe" };

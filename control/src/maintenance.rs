@@ -123,6 +123,9 @@ impl Control {
             }
             self.locks.insert(row.clone());
             self.write_flags_of(&row);
+            if suspension.is_some() {
+                self.begin_anew(&row, false);
+            }
         }
         self.publish_locks = true;
     }

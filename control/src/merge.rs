@@ -10,8 +10,8 @@ use crate::control::Control;
 use crate::detect::{amount, detect, is_near_a_limit};
 use crate::networks::range;
 use crate::scan::{Env, ScanLimits};
-use crate::visibility::Voice;
-use crate::watch::Reason;
+use crate::visibility::{Visibility, Voice};
+use crate::watch::{Hearing, Reason};
 use crate::window::{Counts, Pair, Window};
 
 /// Time between two ticks, in which what is found has happened at the latest.
@@ -53,6 +53,7 @@ impl Control {
             take(seen);
         }
         let mut active = 0;
+        self.sending_hosts = 0;
         for (word, bits) in moved.iter().enumerate() {
             let mut bits = *bits;
             while bits != 0 {
@@ -65,8 +66,9 @@ impl Control {
         self.scratch = moved;
         if !gap {
             self.stats.active_hosts = active;
+            self.stats.sending_hosts = self.sending_hosts;
         }
-        self.visibility.look(now_ns);
+        self.visibility.iter_mut().for_each(|v| v.look(now_ns));
     }
 
     /// Merges one host. True when it moved.
@@ -89,6 +91,7 @@ impl Control {
             return false;
         }
         self.note_v6(facts, host);
+        self.sending_hosts += u64::from(pair[0].packets > 0);
         if !gap {
             self.meters.add(host, self.now.mono_ns, &pair);
         }
@@ -100,11 +103,15 @@ impl Control {
             counts.flows = began;
         }
         pair[Way::Out as usize].amplified = self.watch.amplified(host, now_ns);
+        if !gap && let Some(w) = self.watch.get_mut(host) {
+            w.hearing.note(now_ns, pair[0].packets, pair[1].packets);
+        }
         let near = is_near_a_limit(&pair, span_ns, limits);
         let nominated = !gap && self.nominate(facts, host, &pair, near);
         let kept = near || self.watch.is_watched(host);
         let limits = self.config.limits_for(&group);
         let suspicious = self.watch.is_suspicious(host);
+        let family = usize::from(host.0 >= facts.capacities().hosts_v4);
         let window = match self.windows.entry(host) {
             std::collections::hash_map::Entry::Occupied(e) => e.into_mut(),
             std::collections::hash_map::Entry::Vacant(e) if kept => {
@@ -115,7 +122,7 @@ impl Control {
                     self.nominated.insert(host, pair);
                 }
                 if !gap {
-                    self.visibility.add(now_ns, &pair, Voice::of(!suspicious, before));
+                    self.visibility[family].add(now_ns, &pair, Voice::of(!suspicious, before));
                 }
                 return true;
             }
@@ -130,7 +137,7 @@ impl Control {
         let blameless = !findings.iter().any(|f| crate::detect::needs_answers(f.rule));
         let unanswered = amount(Way::Out, Measure::Syn, &pair[0], &pair[1]);
         let blameless = blameless && !suspicious && unanswered * 1_000_000_000 / span_ns.max(1) < 250;
-        self.visibility.add(now_ns, &pair, Voice::of(blameless, before));
+        self.visibility[family].add(now_ns, &pair, Voice::of(blameless, before));
         for f in findings {
             self.judge(host, &group, &f, &sums, span_ns);
         }
@@ -149,9 +156,14 @@ impl Control {
         }
     }
 
-    /// Why rules that need answers cannot judge at present.
-    pub(crate) fn blind(&self) -> Option<&'static str> {
-        self.visibility.blind(self.now.mono_ns)
+    /// Why rules that need answers cannot judge a host at present: IPv4 and IPv6 have ways of their own.
+    pub(crate) fn blind(&self, host: &ipnet::IpNet) -> Option<&'static str> {
+        self.visibility_of(host).blind(self.now.mono_ns)
+    }
+
+    fn visibility_of(&self, host: &ipnet::IpNet) -> &Visibility {
+        let [v4, v6] = &self.visibility;
+        if host.addr().is_ipv4() { v4 } else { v6 }
     }
 
     /// Notes why a host is to be watched, if it is.
@@ -195,7 +207,7 @@ impl Control {
     pub(crate) fn judge_scans(&mut self) {
         let Some(facts) = self.facts().cloned() else { return };
         let now_ns = self.now.mono_ns;
-        let (blind, epoch) = (self.blind().is_some(), self.watch.epoch());
+        let epoch = self.watch.epoch();
         let quick = self.config.scan.clone();
         // Who was answered until just now is not judged by silence of 300 ms: it may be an outage that begins.
         let patient = ScanLimits { silence_fast_ns: quick.silence_ns, ..quick.clone() };
@@ -210,11 +222,12 @@ impl Control {
                 host.is_some_and(|h| facts.totals(h, Dir::Out).packets > 0)
             };
             let env = Env {
-                can_judge_silence: !blind,
+                can_judge_silence: self.blind(&net).is_none(),
                 lab: self.lab,
                 is_internal: &internal,
                 is_live_internal: &live,
                 locked_ns,
+                heard_ns: self.watch.get(host).and_then(|w| w.hearing.heard_ns()),
             };
             let Some(w) = self.watch.get_mut(host) else { continue };
             if self.stats.ticks.is_multiple_of(100) {
@@ -254,6 +267,10 @@ impl Control {
         let now_ns = self.now.mono_ns;
         for host in self.watch.assign(&self.policy, &facts, now_ns) {
             self.write_flags(host);
+            let before = self.meters.last_second(host, now_ns).map(|r| r.packets);
+            if let Some(w) = self.watch.get_mut(host) {
+                w.hearing = Hearing::new(now_ns, before);
+            }
             // The history of a watched host begins no later than its flows do: with this tick.
             if let Some(pair) = self.nominated.remove(&host).filter(|_| self.watch.is_watched(host)) {
                 let began_ns = now_ns.saturating_sub(self.span_ns);

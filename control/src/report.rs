@@ -261,8 +261,9 @@ impl Control {
             );
             say(Severity::Critical, text, next);
         }
-        if let Some(why) = self.blind() {
-            let text = format!("rules that judge by missing answers only observe: {why}");
+        for (family, v) in ["IPv4", "IPv6"].into_iter().zip(&self.visibility) {
+            let Some(why) = v.blind(self.now.mono_ns) else { continue };
+            let text = format!("rules that judge by missing answers only observe, over {family}: {why}");
             say(
                 Severity::Warning,
                 text,

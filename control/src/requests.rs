@@ -434,6 +434,7 @@ impl Control {
                 for row in &lifted {
                     self.write_flags_of(row);
                     self.note_unlocked(row, &who, None);
+                    self.begin_anew(row, true);
                 }
                 self.publish_locks = true;
                 Payload::Locks(self.told(lifted.iter()))

@@ -120,9 +120,14 @@ impl Desk {
 
     /// A detector finds that the last byte's host crosses a limit.
     pub(crate) fn find(&mut self, host: u8, rule: Rule, level: Level) {
-        let id = self.control.networks().host_v4(0xc000_0200 | u32::from(host)).expect("a host");
         let finding = Finding { rule, level, over: Over::Fast, limit: 5_000, observed: 9_000, scan: None };
-        self.control.judge(id, "default", &finding, &Default::default(), 1);
+        self.find_this(host, &finding);
+    }
+
+    /// The same, of any kind.
+    pub(crate) fn find_this(&mut self, host: u8, finding: &Finding) {
+        let id = self.control.networks().host_v4(0xc000_0200 | u32::from(host)).expect("a host");
+        self.control.judge(id, "default", finding, &Default::default(), 1);
         self.settle();
     }
 

@@ -6,6 +6,7 @@
 //! enough while slots are free and the packets of those watched are few; they make room for strong ones.
 
 mod flows;
+mod hearing;
 mod mix;
 mod reader;
 mod remotes;
@@ -21,6 +22,7 @@ use region::{Addr, Facts, Fanout, HostId, Policy, WatchSlot};
 
 use crate::scan::{FlowId, HostScan, Opener};
 use flows::HostFlows;
+pub(crate) use hearing::Hearing;
 pub(crate) use mix::Made;
 use mix::Mix;
 use reader::Readers;
@@ -114,6 +116,7 @@ pub(crate) struct Watched {
     /// Last time that it had a strong one.
     strong_ns: u64,
     pub(crate) scan: HostScan,
+    pub(crate) hearing: Hearing,
     flows: HostFlows,
     pub(crate) remotes: Remotes,
     pub(crate) mix: Mix,
@@ -408,6 +411,7 @@ impl Watched {
             reason_ns: now_ns,
             strong_ns: if reason.strong { now_ns } else { 0 },
             scan: HostScan::new(),
+            hearing: Hearing::default(),
             flows: HostFlows::new(),
             remotes: Remotes::default(),
             mix: Mix::default(),

@@ -40,6 +40,29 @@ pub enum Variant {
 }
 
 impl Variant {
+    /// All of them.
+    pub const ALL: [Variant; 9] = [
+        Variant::Port,
+        Variant::WormPort,
+        Variant::AnyPort,
+        Variant::UnusedSpace,
+        Variant::PeerToPeer,
+        Variant::FirstContacts,
+        Variant::Smtp,
+        Variant::AnyContacts,
+        Variant::Ports,
+    ];
+
+    /// Whether it may be a proof of abuse: else it never locks.
+    pub const fn may_lock(self) -> bool {
+        match self {
+            Variant::PeerToPeer | Variant::FirstContacts | Variant::Smtp | Variant::AnyContacts => false,
+            Variant::Port | Variant::WormPort | Variant::AnyPort | Variant::UnusedSpace | Variant::Ports => {
+                true
+            }
+        }
+    }
+
     /// Its name in incidents: what stands behind the slash of `netscan/…`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -96,6 +119,8 @@ pub struct ScanFinding {
     pub limit: u32,
     /// Its window, ns.
     pub window_ns: u64,
+    /// It rests on contacts that were opened while nothing at all came in to the host: silence proves nothing then.
+    pub unheard: bool,
     /// First of the contacts that prove it, ns; as of at most a second ago.
     pub first_ns: u64,
     /// Last of them, ns; as of at most a second ago.
@@ -103,6 +128,32 @@ pub struct ScanFinding {
     pub(super) scope: Scope,
     /// When the rows were last gone through for it.
     pub(super) described_ns: u64,
+}
+
+#[cfg(test)]
+impl ScanFinding {
+    /// One about which nothing else is known.
+    pub(crate) fn for_tests(kind: ScanKind, variant: Variant, level: Level, unheard: bool) -> ScanFinding {
+        ScanFinding {
+            kind,
+            variant,
+            level,
+            unheard,
+            technique: Opener::Syn,
+            protocol: 6,
+            ports: vec![25],
+            remote: None,
+            contacts: 400,
+            failed: 400,
+            answered: 0,
+            limit: 90,
+            window_ns: 60_000_000_000,
+            first_ns: 0,
+            last_ns: 0,
+            scope: Scope::All,
+            described_ns: 0,
+        }
+    }
 }
 
 /// Most ports that a finding names.
@@ -140,7 +191,9 @@ impl HostScan {
                 Scope::All => true,
             };
             let counts = match c.state {
-                State::Counted(o) => all || o == Outcome::Failed,
+                State::Counted(o) => {
+                    all || o == Outcome::Failed || (o == Outcome::Unheard && f.level == Level::Warn)
+                }
                 State::Fresh | State::Pending | State::Bogon => false,
             };
             in_scope && counts && c.at_ns.saturating_add(f.window_ns) > self.now_ns

@@ -30,12 +30,20 @@ pub struct Env<'a> {
     /// Since when the host is locked, or blackholed inbound: what it asks from then on gets no answers, and silence says
     /// nothing. One whose answers are kept from it was locked from the beginning.
     pub locked_ns: Option<u64>,
+    /// When something came in to the host for the last time, if until then it was spoken with: while nothing at all comes in,
+    /// silence is more likely the way's fault than the host's.
+    pub heard_ns: Option<u64>,
 }
 
 impl Env<'_> {
     /// Whether silence says something about a contact that was opened at this time.
     fn is_told_by_silence(&self, opened_ns: u64) -> bool {
         self.can_judge_silence && self.locked_ns.is_none_or(|locked_ns| opened_ns < locked_ns)
+    }
+
+    /// Whether nothing at all has come in since a contact was opened.
+    fn is_unheard(&self, opened_ns: u64) -> bool {
+        self.heard_ns.is_some_and(|heard_ns| heard_ns < opened_ns)
     }
 }
 
@@ -107,6 +115,8 @@ pub struct HostScan {
     /// What the last judgement found.
     pub(super) found: Vec<ScanFinding>,
     pub(super) now_ns: u64,
+    /// What was opened before is not counted.
+    began_ns: u64,
 }
 
 impl Default for HostScan {
@@ -125,6 +135,7 @@ impl Default for HostScan {
             overflow: 0,
             found: Vec::new(),
             now_ns: 0,
+            began_ns: 0,
         }
     }
 }
@@ -140,6 +151,11 @@ impl HostScan {
         self.contacts_max = contacts.min(CONTACTS_MAX);
     }
 
+    /// Nothing known: what was opened before `now_ns` is forgotten, and does not come back.
+    pub fn anew(now_ns: u64) -> HostScan {
+        HostScan { now_ns, began_ns: now_ns, ..HostScan::new() }
+    }
+
     /// Takes a row that is new or changed.
     pub fn flow(&mut self, _id: FlowId, f: &Flow) {
         if !f.opens_contact() {
@@ -151,7 +167,7 @@ impl HostScan {
         }
         let key = Key { remote: f.remote, protocol: f.protocol, port: f.remote_port };
         let known = self.contacts.contains_key(&key);
-        if !known && !self.is_new(f) {
+        if !known && (!self.is_new(f) || f.first_ns < self.began_ns) {
             return;
         }
         if self.contacts.len() >= self.contacts_max && !known && !self.let_one_go() {
@@ -270,8 +286,8 @@ impl HostScan {
             State::Pending | State::Bogon => {}
             State::Counted(o) => {
                 let better = match o {
-                    Outcome::Failed | Outcome::Unknown if c.answered => Outcome::Answered,
-                    Outcome::Unknown if refused => Outcome::Failed,
+                    Outcome::Failed | Outcome::Unknown | Outcome::Unheard if c.answered => Outcome::Answered,
+                    Outcome::Unknown | Outcome::Unheard if refused => Outcome::Failed,
                     _ => o,
                 };
                 if better != o {
@@ -344,16 +360,26 @@ impl HostScan {
     fn decide_silent(&mut self, limits: &ScanLimits, env: &Env<'_>) {
         let silence_ns = self.silence_ns(limits);
         while let Some((first_ns, key)) = self.pending.front().copied() {
-            if first_ns.saturating_add(silence_ns) > self.now_ns {
+            let unheard = env.is_unheard(first_ns);
+            // What nobody hears is not decided in haste.
+            let wait_ns = if unheard { limits.silence_ns.max(silence_ns) } else { silence_ns };
+            if first_ns.saturating_add(wait_ns) > self.now_ns {
                 break;
             }
             self.pending.pop_front();
             let Some(c) = self.contacts.get_mut(&key).filter(|c| c.state == State::Pending) else { continue };
-            c.last_ns = c.first_ns.saturating_add(silence_ns);
+            c.last_ns = c.first_ns.saturating_add(wait_ns);
             let (opener, port, exceeded) = (c.opener, c.local_port, c.refused == Refused::TimeExceeded);
             let keeps_up = opener == Opener::Ack && key.protocol == TCP && self.listens_on(port);
             let silent = env.is_told_by_silence(first_ns) && !exceeded && !keeps_up;
-            self.count(key, if silent { Outcome::Failed } else { Outcome::Unknown });
+            self.count(
+                key,
+                match (silent, unheard) {
+                    (true, false) => Outcome::Failed,
+                    (true, true) => Outcome::Unheard,
+                    (false, _) => Outcome::Unknown,
+                },
+            );
         }
     }
 

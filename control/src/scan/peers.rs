@@ -23,7 +23,7 @@ impl<'a> Group<'a> {
         self.remotes.insert(&k.remote);
         self.ports.insert(k.port);
         match o {
-            Outcome::Failed => self.failed += 1,
+            Outcome::Failed | Outcome::Unheard => self.failed += 1,
             Outcome::Answered => self.answered += 1,
             Outcome::Unknown => {}
         }
@@ -48,7 +48,8 @@ impl HostScan {
     /// - UDP: one source port, many destinations and ports, a tenth answered. Also towards one port, if it is
     ///   none on which servers are known to listen: the nodes of a network share a default (30303, 6346, 4001), and a
     ///   sweep for a service goes for the service's port, whatever else it sends from that source port.
-    /// - TCP takes a new source port for each connection, so there it is the destinations' ports that tell.
+    /// - TCP takes a new source port for each connection, so there it is the destinations' ports that tell; or that one
+    ///   port is the network's default, offers no service, and is answered by a tenth.
     pub(super) fn is_peer_to_peer(
         &self,
         port: Option<(u8, u16)>,
@@ -62,12 +63,11 @@ impl HostScan {
             })
         };
         let concerns = |k: &Key| port.is_none_or(|(protocol, port)| k.protocol == protocol && k.port == port);
-        let failed = counted().filter(|(k, _, o)| concerns(k) && *o == Outcome::Failed).count();
+        let lost = |o: Outcome| matches!(o, Outcome::Failed | Outcome::Unheard);
+        let failed = counted().filter(|(k, _, o)| concerns(k) && lost(*o)).count();
         // The source port of most of the failed UDP contacts in question.
         let mut sources: HashMap<u16, usize> = HashMap::new();
-        for (_, c, _) in
-            counted().filter(|(k, _, o)| concerns(k) && k.protocol == UDP && *o == Outcome::Failed)
-        {
+        for (_, c, _) in counted().filter(|(k, _, o)| concerns(k) && k.protocol == UDP && lost(*o)) {
             *sources.entry(c.local_port).or_default() += 1;
         }
         let mut explained = 0;
@@ -85,6 +85,15 @@ impl HostScan {
                 explained += n;
             } else if default_ports.answered_share(limits.p2p_answered_percent) {
                 explained += usize::try_from(default_ports.failed).unwrap_or(0);
+            }
+        }
+        if let Some((TCP, p)) = port.filter(|(_, p)| !is_service(TCP, *p)) {
+            let mut dials = Group::default();
+            for (k, _, o) in counted().filter(|(k, _, _)| k.protocol == TCP && k.port == p) {
+                dials.add(k, o);
+            }
+            if dials.answered_share(limits.p2p_answered_percent) {
+                explained += usize::try_from(dials.failed).unwrap_or(0);
             }
         }
         if port.is_none() {

@@ -23,6 +23,8 @@ struct Crossing {
     limit: u32,
     window_ns: u64,
     count: Count,
+    /// It would not be crossed without contacts that were opened while nothing at all came in to the host.
+    unheard: bool,
 }
 
 /// The furthest limit that is reached.
@@ -36,10 +38,13 @@ fn crossing(limit: Limit, divisor: u32, factor: u32, shares: Shares, t: &Tally) 
         (Level::Warn, warn(limit.slow), SLOW_NS, t.slow, shares.warn),
     ]
     .into_iter()
-    .find(|(_, limit, _, count, percent)| {
-        *limit > 0 && count.failed >= *limit && count.failed_share(*percent)
+    .find(|(level, limit, _, count, percent)| {
+        *limit > 0 && count.lost(*level) >= *limit && count.failed_share(*level, *percent)
     })
-    .map(|(level, limit, window_ns, count, _)| Crossing { level, limit, window_ns, count })
+    .map(|(level, limit, window_ns, count, percent)| {
+        let unheard = count.lost(Level::Lock) < limit || !count.failed_share(Level::Lock, percent);
+        Crossing { level, limit, window_ns, count, unheard }
+    })
 }
 
 /// For so long what the rows say of a finding stands, ns.
@@ -112,10 +117,11 @@ impl HostScan {
             ports,
             remote,
             contacts: c.count.sum(),
-            failed: c.count.failed,
+            failed: c.count.lost(c.level),
             answered: c.count.answered,
             limit: c.limit,
             window_ns: c.window_ns,
+            unheard: c.unheard,
             first_ns: 0,
             last_ns: 0,
             scope,
@@ -147,11 +153,11 @@ impl HostScan {
                 (p, w) => p.or(w),
             }
         };
-        if self.tallies.total.slow.failed == 0 {
+        if self.tallies.total.slow.lost(Level::Warn) == 0 {
             return Vec::new();
         }
         let mut by_variant: BTreeMap<Variant, Vec<(Port, Crossing)>> = BTreeMap::new();
-        for (port, t) in self.tallies.ports.iter().filter(|(_, t)| t.slow.failed > 0) {
+        for (port, t) in self.tallies.ports.iter().filter(|(_, t)| t.slow.lost(Level::Warn) > 0) {
             let Some((c, variant)) = judge(*port, t, divisor) else { continue };
             let earned = divisor == 1 || judge(*port, t, 1).is_some_and(|(d, _)| d.level >= c.level);
             let variant = if earned { variant } else { Variant::UnusedSpace };
@@ -165,7 +171,7 @@ impl HostScan {
         }
         let mut found = Vec::new();
         for (variant, mut ports) in by_variant {
-            ports.sort_by_key(|(port, c)| (std::cmp::Reverse((c.level, c.count.failed)), *port));
+            ports.sort_by_key(|(port, c)| (std::cmp::Reverse((c.level, c.count.lost(c.level))), *port));
             let Some(((protocol, port), c)) = ports.first().copied() else { continue };
             let mut f = self.draft(ScanKind::Netscan, variant, Scope::Port(protocol, port), c);
             f.ports =
@@ -196,19 +202,19 @@ impl HostScan {
     fn portscan(&self, limits: &ScanLimits) -> Option<ScanFinding> {
         let half = Shares { warn: limits.failed_percent, lock: limits.failed_percent };
         let least = [limits.portscan.fast, limits.portscan.slow].into_iter().filter(|n| *n > 0).min()?;
-        if self.tallies.total.slow.failed < least {
+        if self.tallies.total.slow.lost(Level::Warn) < least {
             return None;
         }
         let strongest = self
             .tallies
             .hosts
             .iter()
-            .filter(|(_, d)| d.ports.slow.failed >= least)
+            .filter(|(_, d)| d.ports.slow.lost(Level::Warn) >= least)
             .filter_map(|(remote, d)| {
                 crossing(limits.portscan, 1, limits.lock_factor, half, &d.ports).map(|c| (*remote, c))
             })
             .max_by_key(|(remote, c): &(IpAddr, Crossing)| {
-                (c.level, c.count.failed, std::cmp::Reverse(*remote))
+                (c.level, c.count.lost(c.level), std::cmp::Reverse(*remote))
             });
         strongest.map(|(remote, c)| self.draft(ScanKind::Portscan, Variant::Ports, Scope::Remote(remote), c))
     }
@@ -218,7 +224,7 @@ impl HostScan {
         let mut found = Vec::new();
         let mut ask = |variant: Variant, scope: Scope, count: Count, limit: u32| {
             if limit > 0 && count.sum() >= limit {
-                let c = Crossing { level: Level::Warn, limit, window_ns: FAST_NS, count };
+                let c = Crossing { level: Level::Warn, limit, window_ns: FAST_NS, count, unheard: false };
                 found.push(self.draft(ScanKind::Netscan, variant, scope, c));
             }
         };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::flow::{TCP, UDP};
+use crate::detect::Level;
 
 /// What names a contact: retries from other source ports are the same contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +21,8 @@ pub(super) enum Outcome {
     Answered,
     /// Silent while silence says nothing, or stopped by time exceeded.
     Unknown,
+    /// Silent while nothing at all came in to the host: worth a warning, no proof.
+    Unheard,
 }
 
 /// One of the two windows.
@@ -35,6 +38,7 @@ pub(super) struct Count {
     pub(super) failed: u32,
     pub(super) answered: u32,
     pub(super) unknown: u32,
+    pub(super) unheard: u32,
 }
 
 impl Count {
@@ -43,6 +47,7 @@ impl Count {
             Outcome::Failed => &mut self.failed,
             Outcome::Answered => &mut self.answered,
             Outcome::Unknown => &mut self.unknown,
+            Outcome::Unheard => &mut self.unheard,
         }
     }
 
@@ -52,20 +57,29 @@ impl Count {
     }
 
     pub(super) fn sum(&self) -> u32 {
-        self.failed.saturating_add(self.answered).saturating_add(self.unknown)
+        self.lost(Level::Warn).saturating_add(self.answered).saturating_add(self.unknown)
+    }
+
+    /// Contacts that failed, as far as they may be held against the host.
+    pub(super) fn lost(&self, level: Level) -> u32 {
+        match level {
+            Level::Warn => self.failed.saturating_add(self.unheard),
+            Level::Lock => self.failed,
+        }
     }
 
     /// Whether at least `percent` of the contacts failed.
-    pub(super) fn failed_share(&self, percent: u32) -> bool {
-        u64::from(self.failed) * 100 >= u64::from(self.sum()) * u64::from(percent)
+    pub(super) fn failed_share(&self, level: Level, percent: u32) -> bool {
+        u64::from(self.lost(level)) * 100 >= u64::from(self.sum()) * u64::from(percent)
     }
 
-    /// As a destination: answered anywhere, else failed anywhere, else unknown.
+    /// As a destination: answered anywhere, else failed anywhere, else unheard anywhere, else unknown.
     fn as_one(&self) -> Option<Outcome> {
-        match (self.answered, self.failed, self.unknown) {
-            (0, 0, 0) => None,
-            (0, 0, _) => Some(Outcome::Unknown),
-            (0, _, _) => Some(Outcome::Failed),
+        match (self.answered, self.failed, self.unheard, self.unknown) {
+            (0, 0, 0, 0) => None,
+            (0, 0, 0, _) => Some(Outcome::Unknown),
+            (0, 0, _, _) => Some(Outcome::Unheard),
+            (0, _, _, _) => Some(Outcome::Failed),
             _ => Some(Outcome::Answered),
         }
     }

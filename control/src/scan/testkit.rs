@@ -81,6 +81,7 @@ pub(super) struct Script {
     pub(super) can_judge_silence: bool,
     pub(super) lab: bool,
     pub(super) locked_ns: Option<u64>,
+    pub(super) heard_ns: Option<u64>,
     pub(super) is_internal: fn(IpAddr) -> bool,
     pub(super) is_live_internal: fn(IpAddr) -> bool,
 }
@@ -101,6 +102,7 @@ impl Script {
             can_judge_silence: true,
             lab: false,
             locked_ns: None,
+            heard_ns: None,
             is_internal: |_| false,
             is_live_internal: |_| false,
         }
@@ -153,6 +155,7 @@ impl Script {
             is_internal: &self.is_internal,
             is_live_internal: &self.is_live_internal,
             locked_ns: self.locked_ns,
+            heard_ns: self.heard_ns,
         };
         let mut scan = HostScan::new();
         let mut found = Vec::new();
