@@ -8,7 +8,7 @@ use region::{Class, Dir, Facts, HostFlags, HostId, Policy, Side, Traits, Verdict
 
 use crate::parse::{Parsed, parse, parse_to};
 use crate::tally::Tally;
-use crate::view::{End, Turn, View, low32};
+use crate::view::{End, Judged, TELLS, Turn, View, low32};
 use crate::{BURST, Frame, link};
 
 /// Ticks after the beginning of a watch generation in which answers to contacts of the one before may come: 6 s, longer than
@@ -171,16 +171,26 @@ impl Pipeline {
         verdicts: &mut [Verdict],
     ) -> (usize, Passed) {
         let mut tally = Tally::default();
-        let mut traits = 0;
+        // Packets that have to do with contacts: few, and without a pattern, so that they are listed without a branch.
+        let asks = match FROM {
+            INSIDE => Traits::CONTACT,
+            OUTSIDE => TELLS,
+            _ => Traits::CONTACT | TELLS,
+        };
+        let mut list = [0u8; BURST];
+        let mut listed = 0;
         let mut some_v6 = false;
         let mut n = 0;
         for (w, f) in self.work.iter_mut().zip(frames) {
             if (FROM == INSIDE && f.side != Side::Inside) || (FROM == OUTSIDE && f.side != Side::Outside) {
                 break;
             }
-            n += 1;
             let class = parse_to(f.bytes, f.length, &mut w.parsed);
-            traits |= w.parsed.traits.0;
+            #[expect(clippy::cast_possible_truncation, reason = "below BURST")]
+            let number = n as u8;
+            list[listed % BURST] = number;
+            listed += usize::from(w.parsed.traits.has(asks));
+            n += 1;
             tally.note(f.length, class, w.parsed.tagged);
             match class {
                 Class::Ipv4 => {
@@ -195,24 +205,21 @@ impl Pipeline {
             }
         }
         let work = &mut self.work[..n.min(BURST)];
+        let frames = &frames[..work.len()];
+        let list = &list[..listed.min(BURST)];
         if some_v6 {
             for w in work.iter_mut().filter(|w| w.parsed.class == Class::Ipv6) {
                 find_v6::<FROM>(v, w);
                 prefetch_hosts::<FROM>(v, w);
             }
         }
-        if FROM != OUTSIDE && Traits(traits).has(Traits::CONTACT) {
-            for w in work.iter_mut().filter(|w| w.parsed.traits.has(Traits::CONTACT)) {
-                w.hash = v.remote_hash(w.parsed.destination);
-                if let Some(host) = w.source.host() {
-                    v.prefetch_contact(host, w.parsed.traits, w.hash);
-                }
-            }
-        }
+        prefetch_contacts::<FROM>(v, work, list);
         let verdicts = &mut verdicts[..work.len()];
         let from = link::From { servers: FROM != OUTSIDE, outside: FROM != INSIDE };
         let screened =
             frames.first().is_some_and(|f| f.segment) && link::screen(v, from, work, frames, verdicts);
+        // After it: a packet that is not its address's own opens no contact.
+        contacts::<FROM>(v, work, frames, list);
         let dropped = if screened {
             settle_screened::<FROM>(v, counters, work, frames, verdicts)
         } else {
@@ -333,12 +340,62 @@ fn prefetch_hosts<const FROM: u8>(v: &View<'_>, w: &Work) {
     if FROM != OUTSIDE
         && let Some(host) = w.source.host()
     {
-        v.prefetch(host, Dir::Out, w.parsed.traits);
+        v.prefetch(host, Dir::Out);
     }
     if FROM != INSIDE
         && let Some(host) = w.destination.host()
     {
-        v.prefetch(host, Dir::In, w.parsed.traits);
+        v.prefetch(host, Dir::In);
+    }
+}
+
+/// Asks the cache for what packets that have to do with contacts touch.
+#[inline(always)]
+fn prefetch_contacts<const FROM: u8>(v: &View<'_>, work: &mut [Work], list: &[u8]) {
+    for i in list {
+        let Some(w) = work.get_mut(usize::from(*i)) else { continue };
+        let traits = w.parsed.traits;
+        if FROM != OUTSIDE && traits.has(Traits::CONTACT) {
+            w.hash = v.remote_hash(w.parsed.destination);
+            if let Some(host) = w.source.host() {
+                v.prefetch_contact(host, traits);
+            }
+        }
+        if FROM != INSIDE
+            && let Some(host) = w.destination.host()
+        {
+            v.prefetch_answer(host, traits);
+        }
+    }
+    if FROM != OUTSIDE {
+        for i in list {
+            let Some(w) = work.get(usize::from(*i)) else { continue };
+            if let Some(host) = w.source.host()
+                && (FROM == INSIDE || w.parsed.traits.has(Traits::CONTACT))
+            {
+                v.prefetch_new_contact(host, w.parsed.traits, w.hash);
+            }
+        }
+    }
+}
+
+/// Third stage, over the packets that have to do with contacts: what they open or answer. A burst from one side only does
+/// one of both, so that which comes first is of no account; in a mirror it is, and the last stage does it.
+#[inline(always)]
+fn contacts<const FROM: u8>(v: &View<'_>, work: &mut [Work], frames: &[Frame<'_>], list: &[u8]) {
+    if FROM == MIRROR {
+        return;
+    }
+    for i in list {
+        let i = usize::from(*i);
+        let (Some(w), Some(f)) = (work.get_mut(i), frames.get(i)) else { continue };
+        if FROM == INSIDE {
+            if w.source.host().is_some_and(|host| v.opens(host, w, f)) {
+                w.parsed.traits.0 |= Traits::OPENS;
+            }
+        } else if let Some(host) = w.destination.host() {
+            v.hears(host, w, f);
+        }
     }
 }
 
@@ -447,11 +504,18 @@ fn judge<const FROM: u8>(
     } else if source == End::UNSLOTTED || destination == End::UNSLOTTED {
         add(&to.no_slot, 1);
     }
+    let dropped = verdict.is_drop();
+    let mut judged = Judged { work: w, frame: f, traits: w.parsed.traits, dropped };
     if let Some(host) = source.host() {
-        v.account(host, Dir::Out, of_source, w, f, verdict.is_drop());
+        let opens = FROM == MIRROR && w.parsed.traits.has(Traits::CONTACT) && v.opens(host, w, f);
+        judged.traits.0 |= if opens { Traits::OPENS } else { 0 };
+        v.account(host, Dir::Out, of_source, &judged);
     }
     if let Some(host) = destination.host() {
-        v.account(host, Dir::In, of_destination, w, f, verdict.is_drop());
+        v.account(host, Dir::In, of_destination, &Judged { traits: w.parsed.traits, ..judged });
+        if FROM == MIRROR && w.parsed.traits.has(TELLS) {
+            v.hears(host, w, f);
+        }
     }
     verdict
 }

@@ -291,10 +291,15 @@ pub(crate) fn contact(
     f: &Frame<'_>,
     hash: u64,
 ) -> bool {
+    // Whoever answers is asked many times: nearly every UDP packet ends here, with one line read. That A lacks what B has
+    // changes no A ∪ B.
+    if p.protocol != TCP && out.has_fanout(host, epoch, Map::Answered, hash) {
+        return false;
+    }
     let is_new = out.touch_fanout(host, epoch, Map::Contacted, hash);
     let fresh = match p.protocol {
         TCP => is_new && !out.is_peer(host, epoch, hash),
-        // Whoever answers is asked many times; who does not may be asked on every port.
+        // Who does not answer may be asked on every port.
         UDP if out.is_peer(host, epoch, hash) => return false,
         UDP => is_new,
         _ if !is_new || out.is_peer(host, epoch, hash) => return false,

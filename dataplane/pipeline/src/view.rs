@@ -9,7 +9,7 @@ use region::hosts_v6::HostsV6;
 use region::policy::{Bindings, BoundTable, FlagTable, Versions};
 use region::segment::SegmentTable;
 use region::touched::Touched;
-use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, WatchSlot, prefetch};
+use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, WatchSlot, prefetch_to_write};
 
 use crate::Frame;
 use crate::burst::Work;
@@ -79,6 +79,17 @@ impl End {
     }
 }
 
+/// Traits of packets that tell a host something of its contacts.
+pub(crate) const TELLS: u16 = Traits::PEER | Traits::REACTION_TCP | Traits::REACTION_ICMP;
+
+/// A packet whose verdict is known.
+pub(crate) struct Judged<'a> {
+    pub(crate) work: &'a Work,
+    pub(crate) frame: &'a Frame<'a>,
+    pub(crate) traits: Traits,
+    pub(crate) dropped: bool,
+}
+
 /// What a worker knows of its moment, beside the policy.
 #[derive(Clone, Copy)]
 pub(crate) struct Turn {
@@ -127,23 +138,32 @@ impl<'a> View<'a> {
         self.flags.get(host)
     }
 
-    /// Asks the cache for what will be touched of a packet's host.
+    /// Asks the cache for what every packet of a host touches.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, host: HostId, dir: Dir, traits: Traits) {
+    pub(crate) fn prefetch(&self, host: HostId, dir: Dir) {
         self.flags.prefetch(host);
         if let Some(line) = self.out.line(host, dir) {
-            prefetch(line);
+            prefetch_to_write(line);
         }
-        match dir {
-            Dir::Out if traits.has(Traits::CONTACT) => {
-                self.out.prefetch_fanout(host, self.moment.epoch, Map::Contacted);
-            }
-            Dir::In if traits.has(Traits::PEER) => {
-                self.out.prefetch_fanout(host, self.moment.epoch, Map::Answered);
-                self.out.prefetch_early(host);
-            }
-            Dir::Out | Dir::In => {}
+    }
+
+    /// Asks the cache for what a packet that may answer a contact touches.
+    #[inline(always)]
+    pub(crate) fn prefetch_answer(&self, host: HostId, traits: Traits) {
+        if traits.has(Traits::PEER) {
+            self.out.prefetch_fanout(host, self.moment.epoch, Map::Answered);
         }
+        if traits.has(Traits::REACTION_TCP) {
+            self.out.prefetch_fanout(host, self.moment.epoch, Map::Contacted);
+        }
+        self.out.prefetch_early(host);
+    }
+
+    /// Asks the cache for the map that says whether a contact is a new one.
+    #[inline(always)]
+    pub(crate) fn prefetch_contact(&self, host: HostId, traits: Traits) {
+        let first = if traits.has(Traits::TCP) { Map::Contacted } else { Map::Answered };
+        self.out.prefetch_fanout(host, self.moment.epoch, first);
     }
 
     /// The tick that the worker has turned to.
@@ -173,17 +193,20 @@ impl<'a> View<'a> {
         keyed_hash(remote, self.hash_key)
     }
 
-    /// Asks the cache for what a contact of a host will touch beside the map of contacts, which is here by now.
+    /// Asks the cache for what a contact of a host will touch beside the map that was asked for first, which is here by now.
     #[inline(always)]
-    pub(crate) fn prefetch_contact(&self, host: HostId, traits: Traits, hash: u64) {
-        let epoch = self.moment.epoch;
-        let fresh = !self.out.has_fanout(host, epoch, Map::Contacted, hash);
-        if fresh {
-            self.out.prefetch_fanout(host, epoch, Map::Answered);
-            self.out.prefetch_fanout(host, epoch.wrapping_sub(1), Map::Answered);
-        }
-        if fresh || traits.has(Traits::TCP) {
-            self.out.prefetch_fanout(host, epoch, Map::Ports);
+    pub(crate) fn prefetch_new_contact(&self, host: HostId, traits: Traits, hash: u64) {
+        let (out, epoch) = (&self.out, self.moment.epoch);
+        if traits.has(Traits::TCP) {
+            if !out.has_fanout(host, epoch, Map::Contacted, hash) {
+                out.prefetch_fanout(host, epoch, Map::Answered);
+                out.prefetch_fanout(host, epoch.wrapping_sub(1), Map::Answered);
+            }
+            out.prefetch_fanout(host, epoch, Map::Ports);
+        } else if !out.has_fanout(host, epoch, Map::Answered, hash) {
+            out.prefetch_fanout(host, epoch, Map::Contacted);
+            out.prefetch_fanout(host, epoch.wrapping_sub(1), Map::Answered);
+            out.prefetch_fanout(host, epoch, Map::Ports);
         }
     }
 
@@ -215,62 +238,52 @@ impl<'a> View<'a> {
         self.policy.locked_at(self.versions.locks, address)
     }
 
-    /// Counts a packet for a host: its line, its fan-out, and its flow where it is watched.
+    /// Counts a packet for a host: its line, and its flow where it is watched.
     #[inline(always)]
-    pub(crate) fn account(
-        &self,
-        host: HostId,
-        dir: Dir,
-        flags: HostFlags,
-        w: &Work,
-        f: &Frame<'_>,
-        dropped: bool,
-    ) {
+    pub(crate) fn account(&self, host: HostId, dir: Dir, flags: HostFlags, p: &Judged<'_>) {
+        let Some(line) = self.out.line(host, dir) else { return };
+        if flags.has(HostFlags::WATCH) {
+            self.watch(host, dir, p.work, p.frame, p.dropped);
+        }
+        self.out.count(line, p.frame.length, p.traits, p.dropped);
+        self.out.mark(&self.touched, host);
+    }
+
+    /// Notes a packet that may open a contact of a host. True when it does.
+    #[inline(always)]
+    pub(crate) fn opens(&self, host: HostId, w: &Work, f: &Frame<'_>) -> bool {
         let out = &self.out;
-        let Some(line) = out.line(host, dir) else { return };
-        let mut traits = w.parsed.traits;
-        let watched = flags.has(HostFlags::WATCH);
-        // Who came first is asked before this packet itself changes the answer.
-        if watched {
-            self.watch(host, dir, w, f, dropped);
+        if out.line(host, Dir::Out).is_none()
+            || !contact(out, self.moment.epoch, self.hash_key, host, &w.parsed, f, w.hash)
+        {
+            return false;
         }
-        match dir {
-            Dir::Out => {
-                if traits.has(Traits::CONTACT)
-                    && contact(out, self.moment.epoch, self.hash_key, host, &w.parsed, f, w.hash)
-                {
-                    traits.0 |= Traits::OPENS;
-                    if !watched && self.flags_hold {
-                        first_contact(
-                            out,
-                            &self.moment,
-                            &seen(host, dir, w, f, dropped, WatchSlot(0), w.hash),
-                        );
-                    }
-                }
-            }
-            Dir::In => {
-                const TELLS: u16 = Traits::PEER | Traits::REACTION_TCP | Traits::REACTION_ICMP;
-                if traits.has(TELLS) {
-                    let hash = self.remote_hash(w.parsed.source);
-                    if !watched {
-                        let (now, before) = out.early(host, self.moment.generation);
-                        if now || (before && self.moment.fresh_generation) {
-                            let seen = seen(host, dir, w, f, dropped, WatchSlot(0), hash);
-                            early_answer(out, &self.moment, &seen);
-                        }
-                    }
-                    if traits.has(Traits::REACTION_TCP) {
-                        self.look_for_question(host, w, f, hash);
-                    }
-                    if traits.has(Traits::PEER) {
-                        out.touch_fanout(host, self.moment.epoch, Map::Answered, hash);
-                    }
-                }
+        if !self.flags(host).has(HostFlags::WATCH) && self.flags_hold {
+            first_contact(out, &self.moment, &seen(host, Dir::Out, w, f, false, WatchSlot(0), w.hash));
+        }
+        true
+    }
+
+    /// Notes a packet to a host that may answer a contact of its own, or make its sender one who came first.
+    #[inline(always)]
+    pub(crate) fn hears(&self, host: HostId, w: &Work, f: &Frame<'_>) {
+        let out = &self.out;
+        if out.line(host, Dir::In).is_none() {
+            return;
+        }
+        let hash = self.remote_hash(w.parsed.source);
+        if !self.flags(host).has(HostFlags::WATCH) {
+            let (now, before) = out.early(host, self.moment.generation);
+            if now || (before && self.moment.fresh_generation) {
+                early_answer(out, &self.moment, &seen(host, Dir::In, w, f, false, WatchSlot(0), hash));
             }
         }
-        out.count(line, f.length, traits, dropped);
-        out.mark(&self.touched, host);
+        if w.parsed.traits.has(Traits::REACTION_TCP) {
+            self.look_for_question(host, w, f, hash);
+        }
+        if w.parsed.traits.has(Traits::PEER) {
+            out.touch_fanout(host, self.moment.epoch, Map::Answered, hash);
+        }
     }
 
     /// A connection of a host is answered or refused: is it one that it has asked for?

@@ -74,8 +74,12 @@ impl FanoutMap {
         }
         let (word, mask) = place(hash);
         let before = self.words[word].load(Relaxed);
-        self.words[word].store(before | mask, Relaxed);
-        before & mask == 0
+        let new = before & mask == 0;
+        // Nearly always it is there already: a line that is only read stays where control has it, too.
+        if new {
+            self.words[word].store(before | mask, Relaxed);
+        }
+        new
     }
 
     /// Whether the bit of a hash is set in the map of `epoch`.

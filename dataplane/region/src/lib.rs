@@ -32,6 +32,6 @@ pub use fanout::Fanout;
 pub use flows::WatchSlot;
 pub use host::{Dir, HostFlags, HostId, HostLine, HostMarks, LineTotals, Marks, Traits};
 pub use layout::Capacities;
-pub use map::{PageKind, RegionError, prefetch};
+pub use map::{PageKind, RegionError, prefetch, prefetch_to_write};
 pub use policy::Policy;
 pub use verdict::{Class, Side, Verdict};

@@ -300,14 +300,32 @@ impl Drop for Mapping {
     }
 }
 
-/// Asks the cache for the line of `value`; a hint without effect on correctness.
+/// Asks the cache for the line of `value`, to read it; a hint without effect on correctness.
 #[inline(always)]
-pub fn prefetch<T>(value: &T) {
+pub fn prefetch<T>(value: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch has no architectural effect, whatever the address; this one is a live reference.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+        // SAFETY: a prefetch has no architectural effect, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(value.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
+/// Asks the cache for the line of `value`, to write it: control has read it since, and a line that two cores share would be
+/// asked for a second time by the write. A hint without effect on correctness.
+#[inline(always)]
+pub fn prefetch_to_write<T>(value: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no architectural effect, whatever the address; 64-bit processors without `prefetchw` take it
+    // for a `nop`. The intrinsic would need a target feature that the baseline lacks.
+    unsafe {
+        std::arch::asm!(
+            "prefetchw [{line}]",
+            line = in(reg) value,
+            options(nostack, preserves_flags, readonly)
+        );
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = value;
