@@ -23,7 +23,7 @@ INTERNAL ?=
 OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lab lint build clean
+.PHONY: help run test bench performance lab lint build clean
 
 help: ## this text
 	@printf 'Usage: make TARGET\n\n'
@@ -40,9 +40,15 @@ test: ## format, lints, all tests that this machine can run
 	@cargo build --workspace --locked
 	@tests/run.sh
 
-bench: ## (root) packets per second and cycles per packet, beside dpdk-testpmd: make bench [OPTIONS=--quick]
+bench: ## (root) speed beside dpdk-testpmd and l3fwd, and the performance page: make bench [OPTIONS=--quick]
 	@./setup.sh bench
-	@cargo bench -p cordon --locked -- $(OPTIONS)
+	@cargo bench -p cordon --locked --bench packets -- $(OPTIONS)
+	@cargo bench -p cordon --locked --bench pipeline -- $(filter --quick,$(OPTIONS))
+	@cargo bench -p cordon --locked --bench tick -- $(filter --quick,$(OPTIONS))
+	@[ -n '$(OPTIONS)' ] || $(MAKE) --no-print-directory performance
+
+performance: ## writes bench/PERFORMANCE.md and its plots anew from the results of the last 'make bench'
+	@bench/performance.py "$${CARGO_TARGET_DIR:-target}/bench" bench
 
 lab: ## (root) two network namespaces joined by the appliance, to attack from one to the other
 	@./setup.sh test

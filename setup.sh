@@ -13,8 +13,8 @@ build_packages=(dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config make gcc
 lint_packages=(shellcheck)
 tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus gobgpd jq python3-aiosmtpd valgrind netsniff-ng
     dsniff dnsmasq-base isc-dhcp-client radvd)
-# For 'make bench', which unpacks headers of DPDK's source package and places processes on cores.
-bench_packages=(xz-utils util-linux)
+# For 'make bench', which unpacks parts of DPDK's source package, places processes on cores, and draws plots.
+bench_packages=(xz-utils util-linux python3)
 
 usage() {
     cat <<EOT

@@ -4,12 +4,10 @@ use region::addressing::{Addressing, BlockV4, NetworkV6};
 use region::locks::{LockedRange, Range, flatten};
 use region::policy::Bindings;
 use region::segment::{Guards, SegmentRules};
-use region::{Addr, Capacities, Facts, HostFlags, HostId, Mac, Policy, RegionError};
+use region::{Addr, Capacities, Facts, HostFlags, HostId, Mac, Policy, RegionError, WatchSlot};
 
 /// Servers of most cases.
 pub(crate) const HOSTS: u32 = 65_536;
-/// Packets of a case: each server appears once while the tables warm up, and once while it counts.
-pub(crate) const PACKETS: u32 = 2 * HOSTS;
 /// First address of the servers.
 pub(crate) const SERVERS: u32 = 0x0a00_0000;
 /// First /64 of the servers.
@@ -60,6 +58,8 @@ pub(crate) struct Case {
     pub(crate) segment: bool,
     /// Every server is bound to the MAC that it has.
     pub(crate) bound: bool,
+    /// All servers with traffic are watched.
+    pub(crate) watched: bool,
 }
 
 const MANY: Case = Case {
@@ -75,6 +75,7 @@ const MANY: Case = Case {
     locked: false,
     segment: false,
     bound: false,
+    watched: false,
 };
 const ONE: Case = Case { hosts: 1, payload: Payload::Ack, ..MANY };
 
@@ -125,17 +126,42 @@ pub(crate) const CASES: &[Case] = &[
         bound: true,
         ..MANY
     },
+    // Timed only (bench/pipeline): they have no budget.
+    Case { name: "hosts-64k-tcp", what: "65,536 servers, TCP", payload: Payload::Ack, ..MANY },
+    Case { name: "hosts-64k-udp", what: "65,536 servers, UDP", payload: Payload::Udp, ..MANY },
+    Case {
+        name: "fresh-1m",
+        what: "1,048,576 servers, every packet a new external address",
+        hosts: 1 << 20,
+        fresh: true,
+        ..MANY
+    },
+    Case {
+        name: "flood-watched",
+        what: "spoofed UDP flood on one server that is watched",
+        payload: Payload::Udp,
+        from: From::Outside,
+        fresh: true,
+        watched: true,
+        ..ONE
+    },
 ];
 
 /// The MAC of all servers.
 pub(crate) const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 impl Case {
+    /// Packets: each server appears once while the tables warm up, and once while it counts.
+    pub(crate) fn packets(&self) -> u32 {
+        2 * self.hosts.max(HOSTS)
+    }
+
     /// The tables as a worker finds them in service.
     pub(crate) fn tables(&self) -> Result<(Facts, Policy), Box<dyn std::error::Error>> {
         let capacities = self.capacities();
         let (facts, policy) = anonymous(capacities)?;
-        let v4 = vec![BlockV4 { first: SERVERS, length: 14, base: HostId(0) }];
+        let length = u8::try_from(32 - capacities.hosts_v4.trailing_zeros())?;
+        let v4 = vec![BlockV4 { first: SERVERS, length, base: HostId(0) }];
         let range = Range::of_prefix(Addr::V6(SERVERS_V6), 32);
         let v6 = vec![NetworkV6 { range, quota: u32::MAX, slot: 0 }];
         policy.publish_addressing(&Addressing { v4, v6 })?;
@@ -164,6 +190,10 @@ impl Case {
         policy.flags_hold_for(1);
         policy.set_epoch(1);
         policy.set_quotas(4096, 64);
+        for host in (0..self.hosts).filter(|_| self.watched) {
+            policy.set_watch_slot(HostId(host), WatchSlot(u16::try_from(host + 1)?));
+            policy.set_flags(HostId(host), HostFlags(HostFlags::WATCH));
+        }
         policy.set_tick(0, 1);
         policy.turn_generation();
         Ok((facts, policy))
@@ -172,7 +202,8 @@ impl Case {
     const fn capacities(&self) -> Capacities {
         // Twice as many slots as hosts, as a configuration has it.
         let hosts_v6 = if self.ipv6 { 131_072 } else { 1024 };
-        Capacities { workers: 1, hosts_v4: ADDRESSES, hosts_v6, locks: 131_072 }
+        let hosts_v4 = if self.hosts > ADDRESSES { self.hosts } else { ADDRESSES };
+        Capacities { workers: 1, hosts_v4, hosts_v6, locks: 131_072 }
     }
 }
 

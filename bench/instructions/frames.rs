@@ -3,7 +3,7 @@
 use pipeline::{BURST, Frame};
 use region::Side;
 
-use crate::cases::{Case, From, MAC, PACKETS, Payload, SERVERS, SERVERS_V6};
+use crate::cases::{Case, From, MAC, Payload, SERVERS, SERVERS_V6};
 
 /// A frame of 64 bytes without its FCS; longer where the headers are.
 const FRAME: usize = 60;
@@ -24,7 +24,10 @@ fn side(case: &Case, packet: u32) -> Side {
     match case.from {
         From::Inside => Side::Inside,
         From::Outside => Side::Outside,
-        From::Both if (packet as usize / BURST).is_multiple_of(2) => Side::Inside,
+        // Every server speaks in one half of the packets, and is spoken to in the other.
+        From::Both if (packet as usize / BURST).is_multiple_of(2) == (packet < case.packets() / 2) => {
+            Side::Inside
+        }
         From::Both => Side::Outside,
     }
 }
@@ -36,8 +39,8 @@ fn length(case: &Case) -> usize {
 
 /// All packets' bytes.
 pub(crate) fn all(case: &Case) -> Vec<u8> {
-    let mut bytes = vec![0; PACKETS as usize * STRIDE];
-    for (i, f) in (0..PACKETS).zip(bytes.chunks_exact_mut(STRIDE)) {
+    let mut bytes = vec![0; case.packets() as usize * STRIDE];
+    for (i, f) in (0..case.packets()).zip(bytes.chunks_exact_mut(STRIDE)) {
         // An odd factor visits every server once, in an order that no prefetcher foresees.
         let host = i.wrapping_mul(40_503) % case.hosts;
         let flow = mixed(u64::from(if case.fresh { i } else { host }) + 1);
@@ -92,22 +95,22 @@ fn write(case: &Case, side: Side, host: u32, flow: u64, f: &mut [u8]) {
     }
 }
 
-/// Bursts as a worker receives them: each from one side.
-pub(crate) fn bursts<'a>(case: &Case, bytes: &'a [u8]) -> Vec<[Frame<'a>; BURST]> {
+/// [`BURST`].
+pub(crate) const BURST_U32: u32 = 32;
+const _: () = assert!(BURST_U32 as usize == BURST);
+
+/// A burst as a worker receives it, from one side; there are `packets / BURST_U32` of a case.
+pub(crate) fn burst<'a>(case: &Case, bytes: &'a [u8], number: u32) -> [Frame<'a>; BURST] {
     let length = length(case);
-    let frame = |i: u32| {
-        let at = i as usize * STRIDE;
-        let bytes = &bytes[at..at + length];
+    std::array::from_fn(|i| {
+        let packet = number * BURST_U32 + u32::try_from(i).unwrap_or(0);
+        let at = packet as usize * STRIDE;
         Frame {
-            bytes,
+            bytes: &bytes[at..at + length],
             length: u32::try_from(length).unwrap_or(0),
-            side: side(case, i),
-            time: u64::from(i),
+            side: side(case, packet),
+            time: u64::from(packet),
             segment: case.segment,
         }
-    };
-    let burst = u32::try_from(BURST).unwrap_or(1);
-    (0..PACKETS / burst)
-        .map(|b| std::array::from_fn(|i| frame(b * burst + u32::try_from(i).unwrap_or(0))))
-        .collect()
+    })
 }

@@ -1,4 +1,4 @@
-//! The packet path alone, on fixed inputs: what `valgrind --tool=callgrind` counts of it, or with `--time` what it takes.
+//! The packet path alone, on fixed inputs: what `valgrind --tool=callgrind` counts of it; `bench/pipeline` times it.
 //!
 //! Only [`measured`] is counted (`--toggle-collect`), so that the making of packets is not; see
 //! `tests/valgrind_instructions.rs`, which compares the counts with `budgets.txt`.
@@ -7,7 +7,6 @@ mod cases;
 mod frames;
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use clap::Parser;
 use pipeline::{BURST, Frame, Mode, Pipeline};
@@ -15,18 +14,12 @@ use region::{Facts, Policy, Verdict};
 
 use crate::cases::{CASES, Case};
 
-/// Rounds of `--time`; the best one counts, since others share the machine.
-const ROUNDS: usize = 40;
-
-/// Runs a case of the packet path: counted under callgrind, or timed.
+/// Runs a case of the packet path: counted under callgrind.
 #[derive(Debug, Parser)]
 #[command(name = "cordon-instructions")]
 struct Arguments {
     /// Name of a case; all of them for none
     case: Vec<String>,
-    /// Print nanoseconds a packet, the best of several rounds
-    #[arg(long)]
-    time: bool,
     /// Show the cases
     #[arg(long)]
     list: bool,
@@ -57,9 +50,10 @@ fn measured(stage: &mut Stage, bursts: &[[Frame<'_>; BURST]]) {
     black_box(&mut *stage).pass(bursts);
 }
 
-fn run(case: &Case, time: bool) -> Result<String, Box<dyn std::error::Error>> {
+fn run(case: &Case) -> Result<String, Box<dyn std::error::Error>> {
     let bytes = frames::all(case);
-    let bursts = frames::bursts(case, &bytes);
+    let bursts: Vec<_> =
+        (0..case.packets() / frames::BURST_U32).map(|n| frames::burst(case, &bytes, n)).collect();
     let (warm_up, counted) = bursts.split_at(bursts.len() / 2);
     let (facts, policy) = case.tables()?;
     let pipeline = Pipeline::new(0, Mode::Inline, &facts);
@@ -67,19 +61,8 @@ fn run(case: &Case, time: bool) -> Result<String, Box<dyn std::error::Error>> {
     let packets = counted.len() * BURST;
     // Inserts IPv6 hosts, and leaves the state in which a worker spends its life.
     stage.pass(warm_up);
-    if !time {
-        measured(&mut stage, counted);
-        return Ok(format!("{} {packets}", case.name));
-    }
-    let mut best = f64::INFINITY;
-    for _ in 0..ROUNDS {
-        let began = Instant::now();
-        measured(&mut stage, counted);
-        #[expect(clippy::cast_precision_loss, reason = "a few million nanoseconds")]
-        let each = began.elapsed().as_nanos() as f64 / packets as f64;
-        best = best.min(each);
-    }
-    Ok(format!("{:<14} {best:6.2} ns a packet", case.name))
+    measured(&mut stage, counted);
+    Ok(format!("{} {packets}", case.name))
 }
 
 #[expect(clippy::print_stdout, reason = "what it prints is what it is for")]
@@ -92,7 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if arguments.list {
             println!("{:<14} {}", case.name, case.what);
         } else {
-            println!("{}", run(case, arguments.time)?);
+            println!("{}", run(case)?);
         }
     }
     Ok(())

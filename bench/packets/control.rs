@@ -1,7 +1,8 @@
 //! The part of `cordond` that costs the packet path anything: it publishes networks and locks, and at every tick turns
 //! the worker to a new bitmap, reads the lines of the hosts that moved and writes down what it has seen of them.
 //!
-//! The daemon itself is not run here: what it decides depends on time, and a row has to enforce what it says.
+//! Most rows are measured with it and not with the daemon itself: what that decides depends on time, and a row has to
+//! enforce and watch what it says. Rows with everything on are measured with `cordond` (see [`crate::dataplane`]).
 
 use std::path::Path;
 use std::sync::atomic::{
@@ -15,14 +16,20 @@ use std::time::Duration;
 use region::addressing::{Addressing, BlockV4, NetworkV6};
 use region::locks::{LockedRange, Range};
 use region::segment::SegmentRules;
-use region::{Addr, Capacities, Dir, Facts, HostFlags, HostId, Policy};
+use region::{Addr, Capacities, Dir, Facts, HostFlags, HostId, Policy, WatchSlot};
 
-use crate::cases::{Locks, Traffic, hosts_of, internal_v4};
+use crate::locks::{Locks, hosts_of};
 use crate::stop;
+use crate::traffic::{INTERNAL_V4, Traffic};
 
 const TICK: Duration = Duration::from_millis(100);
 const ACKNOWLEDGED: Duration = Duration::from_secs(5);
 const IPV6_HOST_BITS: u8 = 64;
+/// Rows of a watched host in a generation, and packets of it that are kept in a tick: those of `cordond`.
+const FLOW_QUOTA: u32 = 8192;
+const EVIDENCE_QUOTA: u32 = 64;
+/// Ticks after which a watch generation ends.
+const GENERATION_TICKS: u64 = 600;
 
 /// Control of one life of the dataplane.
 pub(crate) struct Control {
@@ -35,7 +42,7 @@ pub(crate) struct Control {
 /// Table sizes, for the configuration file too.
 pub(crate) fn capacities(traffic: &Traffic) -> Capacities {
     Capacities {
-        workers: 1,
+        workers: traffic.workers.into(),
         hosts_v4: traffic.addresses.max(256),
         // A quarter full: at half, one host in 2,000 finds no slot within the table's 16 probes.
         hosts_v6: if traffic.ipv6 { traffic.hosts.next_power_of_two() * 4 } else { 16_384 },
@@ -52,7 +59,7 @@ impl Control {
         let (policy, _) = opened.map_err(|e| e.to_string())?;
         let v6 = Addr::V6(0x2001_0db8 << 96);
         let addressing = Addressing {
-            v4: vec![BlockV4 { first: internal_v4(), length: traffic.prefix_length(), base: HostId(0) }],
+            v4: vec![BlockV4 { first: INTERNAL_V4, length: traffic.prefix_length(), base: HostId(0) }],
             v6: vec![NetworkV6 { range: Range::of_prefix(v6, 32), quota: capacities.hosts_v6, slot: 0 }],
         };
         policy.publish_addressing(&addressing).map_err(|e| e.to_string())?;
@@ -62,6 +69,9 @@ impl Control {
 
     /// Takes charge of a dataplane that forwards: flags hold, and ticks begin.
     pub(crate) fn attach(&mut self, facts: &Arc<Facts>) {
+        self.policy.set_quotas(FLOW_QUOTA, EVIDENCE_QUOTA);
+        self.policy.set_epoch(2);
+        self.policy.turn_generation();
         self.policy.flags_hold_for(facts.header().incarnation.load(Relaxed));
         let ended = Arc::new(AtomicBool::new(false));
         let (policy, facts, end) = (Arc::clone(&self.policy), Arc::clone(facts), Arc::clone(&ended));
@@ -74,20 +84,26 @@ impl Control {
         self.ticks = Some((ended, thread));
     }
 
-    /// Puts a lock list in force: flags first taken back, then derived from the new list.
-    pub(crate) fn enforce(&self, facts: &Facts, locks: &Locks, traffic: &Traffic) -> Result<(), String> {
+    /// Puts a lock list in force and watches the first hosts: flags first taken back, then derived anew.
+    pub(crate) fn enforce(
+        &self,
+        facts: &Facts,
+        locks: &Locks,
+        watched: u32,
+        traffic: &Traffic,
+    ) -> Result<(), String> {
         let ranges = locks.ranges(traffic);
         stop::wait("the worker's word on the lock list before", ACKNOWLEDGED, || {
             Ok(self.policy.locks_acknowledged(facts).then_some(()))
         })?;
         self.policy.publish_locks(&ranges, &[], &SegmentRules::default()).map_err(|e| e.to_string())?;
-        self.flag(&ranges);
+        self.flag(&ranges, watched);
         let life = if locks.by_address { 0 } else { facts.header().incarnation.load(Relaxed) };
         self.policy.flags_hold_for(life);
         Ok(())
     }
 
-    fn flag(&self, ranges: &[LockedRange]) {
+    fn flag(&self, ranges: &[LockedRange], watched: u32) {
         let mut flagged = self.flagged.lock().unwrap_or_else(PoisonError::into_inner);
         for host in flagged.drain(..) {
             self.policy.set_flags(HostId(host), HostFlags(0));
@@ -97,6 +113,12 @@ impl Control {
                 self.policy.set_flags(HostId(host), HostFlags(range.bits));
                 flagged.push(host);
             }
+        }
+        for host in 0..watched {
+            let slot = u16::try_from(host + 1).unwrap_or(0);
+            self.policy.set_watch_slot(HostId(host), WatchSlot(slot));
+            self.policy.set_flags(HostId(host), HostFlags(HostFlags::WATCH));
+            flagged.push(host);
         }
     }
 }
@@ -110,15 +132,24 @@ impl Drop for Control {
     }
 }
 
-/// One tick of one worker.
+/// One tick.
 fn tick(policy: &Policy, facts: &Facts) {
-    let Some(worker) = facts.workers().first() else { return };
-    let asked = policy.tick(0);
-    if worker.seen_tick.load(Acquire) != asked {
+    for worker in 0..facts.workers().len() {
+        tick_worker(policy, facts, worker);
+        policy.set_evidence_read(worker, facts.evidence(worker).head());
+    }
+    if policy.tick(0).is_multiple_of(GENERATION_TICKS) && policy.generation_acknowledged(facts) {
+        policy.turn_generation();
+    }
+}
+
+fn tick_worker(policy: &Policy, facts: &Facts, worker: usize) {
+    let asked = policy.tick(worker);
+    if facts.workers()[worker].seen_tick.load(Acquire) != asked {
         // A worker that stands still is not asked again.
         return;
     }
-    facts.touched(0, asked.wrapping_sub(1)).for_each_word(|word, bits| {
+    facts.touched(worker, asked.wrapping_sub(1)).for_each_word(|word, bits| {
         let mut left = bits;
         while left != 0 {
             let id = word * 64 + left.trailing_zeros() as usize;
@@ -126,7 +157,7 @@ fn tick(policy: &Policy, facts: &Facts) {
             merge(policy, facts, HostId(u32::try_from(id).unwrap_or(u32::MAX)));
         }
     });
-    policy.set_tick(0, asked + 1);
+    policy.set_tick(worker, asked + 1);
 }
 
 /// What control does with a host that moved, up to the decision.

@@ -1,41 +1,62 @@
-//! `cordon-dataplane`, run as it is in production: its configuration file, its two shared files, one worker.
+//! `cordon-dataplane`, run as it is in production: its configuration file, its two shared files, and either the real
+//! `cordond` or the part of it that costs the packet path anything.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
-use region::{Class, Facts, PageKind, Side, Verdict};
+use region::{Class, Facts, PageKind, Policy, Side, Verdict};
 
-use crate::cases::{Locks, Traffic};
+use crate::cases::{Brain, Case};
 use crate::child::{Child, Thread};
 use crate::control::{Control, capacities};
+use crate::locks::NO_LOCKS;
 use crate::machine::Stage;
 use crate::sample::Reading;
+use crate::stop;
+use crate::traffic::{Devices, Timing, Traffic};
 
 const STARTED: Duration = Duration::from_secs(30);
+
+/// Who writes policy.
+enum Policies {
+    Script(Control),
+    Cordond(Child),
+}
 
 /// A running dataplane.
 pub(crate) struct Dataplane {
     // Before control: it reads what control has mapped.
     child: Child,
-    worker: Thread,
-    control: Control,
+    workers: Vec<Thread>,
+    policies: Policies,
     facts: Arc<Facts>,
     traffic: Traffic,
 }
 
 impl Dataplane {
-    pub(crate) fn start(stage: &Stage, traffic: &Traffic) -> Result<Dataplane, String> {
+    pub(crate) fn start(
+        stage: &Stage,
+        traffic: &Traffic,
+        brain: Brain,
+        timing: &Timing,
+    ) -> Result<Dataplane, String> {
+        // Nothing of an earlier start: neither counters nor flags, locks or incidents.
         let tables = stage.folder("tables")?;
-        // Nothing of an earlier start: neither counters nor flags.
-        for file in [region::facts::path(&tables), region::policy::path(&tables)] {
-            let _ = fs::remove_file(file);
+        for folder in [tables.clone(), stage.folder("state")?] {
+            fs::remove_dir_all(&folder).map_err(|e| format!("rm({}): {e}", folder.display()))?;
         }
-        let mut control = Control::publish(&tables, traffic)?;
+        let tables_again = stage.folder("tables")?;
+        stage.folder("state")?;
         let config = stage.memory.join("cordon.toml");
-        fs::write(&config, configuration(stage, traffic)?)
+        fs::write(&config, configuration(stage, traffic, timing)?)
             .map_err(|e| format!("{}: {e}", config.display()))?;
+        let mut policies = match brain {
+            Brain::Script => Policies::Script(Control::publish(&tables_again, traffic)?),
+            Brain::Cordond => Policies::Cordond(cordond(stage, &config)?),
+        };
         let args = ["--config".as_ref(), config.as_os_str()];
         let runtime = stage.folder("run")?;
         let mut child = Child::start("cordon-dataplane", &stage.dataplane, args, &stage.cpus(), &runtime)?;
@@ -44,15 +65,25 @@ impl Dataplane {
         if facts.header().phase.load(Acquire) != 1 {
             return Err(child.complaint("it says that it forwards, and its facts say that it does not"));
         }
-        let worker = child.thread("worker0", STARTED)?;
-        control.attach(&facts);
-        Ok(Dataplane { child, worker, control, facts, traffic: *traffic })
+        let workers = (0..traffic.workers).map(|w| child.thread(&format!("worker{w}"), STARTED));
+        let workers = workers.collect::<Result<_, _>>()?;
+        match &mut policies {
+            Policies::Script(control) => control.attach(&facts),
+            Policies::Cordond(child) => in_charge(child, &tables, &facts)?,
+        }
+        Ok(Dataplane { child, workers, policies, facts, traffic: *traffic })
     }
 
-    /// Goes on, with these locks in force.
-    pub(crate) fn go(&self, locks: &Locks) -> Result<(), String> {
+    /// Goes on, with what a case enforces and watches.
+    pub(crate) fn go(&self, case: &Case) -> Result<(), String> {
         self.child.freeze(false)?;
-        self.control.enforce(&self.facts, locks, &self.traffic)
+        match &self.policies {
+            Policies::Script(control) => {
+                control.enforce(&self.facts, &case.locks, case.watched, &self.traffic)
+            }
+            Policies::Cordond(_) if case.locks == NO_LOCKS && case.watched == 0 => Ok(()),
+            Policies::Cordond(_) => Err("cordond decides itself whom to lock and to watch".to_owned()),
+        }
     }
 
     /// Stands still.
@@ -60,31 +91,40 @@ impl Dataplane {
         self.child.freeze(true)
     }
 
-    /// Counters of the worker.
-    pub(crate) fn read(&mut self) -> Result<Reading, String> {
+    /// Counters of each worker.
+    pub(crate) fn read(&mut self) -> Result<Vec<Reading>, String> {
         self.child.alive()?;
-        let on_cpu_ns = self.worker.on_cpu_ns()?;
-        let Some(w) = self.facts.workers().first() else { return Err("facts hold no worker".to_owned()) };
-        let mut r = Reading {
-            at: Instant::now(),
-            on_cpu_ns,
-            packets: 0,
-            bytes: 0,
-            dropped: 0,
-            odd: 0,
-            busy_cycles: w.busy_cycles.load(Relaxed),
-        };
-        for side in Side::ALL {
-            let c = w.side(side);
-            r.packets += c.rx_packets.load(Relaxed);
-            r.bytes += c.rx_bytes.load(Relaxed);
-            let verdict = |v: Verdict| c.verdict_packets[v.index()].load(Relaxed);
-            r.dropped += verdict(Verdict::DropLockedOut) + verdict(Verdict::DropLockedIn);
-            let class = |k: Class| c.class_packets[k.index()].load(Relaxed);
-            r.odd += verdict(Verdict::DropTxFull) + class(Class::Malformed) + class(Class::NonIp);
-            r.odd += c.foreign.load(Relaxed) + c.no_slot.load(Relaxed);
+        if let Policies::Cordond(cordond) = &mut self.policies {
+            cordond.alive()?;
         }
-        Ok(r)
+        let mut readings = Vec::new();
+        for (thread, w) in self.workers.iter().zip(self.facts.workers()) {
+            let on_cpu_ns = thread.on_cpu_ns()?;
+            let mut r = Reading {
+                at: Instant::now(),
+                on_cpu_ns,
+                packets: 0,
+                bytes: 0,
+                dropped: 0,
+                odd: 0,
+                busy_cycles: w.busy_cycles.load(Relaxed),
+            };
+            for side in Side::ALL {
+                let c = w.side(side);
+                r.packets += c.rx_packets.load(Relaxed);
+                r.bytes += c.rx_bytes.load(Relaxed);
+                let verdict = |v: Verdict| c.verdict_packets[v.index()].load(Relaxed);
+                r.dropped += verdict(Verdict::DropLockedOut) + verdict(Verdict::DropLockedIn);
+                let class = |k: Class| c.class_packets[k.index()].load(Relaxed);
+                r.odd += verdict(Verdict::DropTxFull) + class(Class::Malformed);
+                // net_null's buffers are no packets.
+                if self.traffic.devices != Devices::Null {
+                    r.odd += class(Class::NonIp) + c.foreign.load(Relaxed) + c.no_slot.load(Relaxed);
+                }
+            }
+            readings.push(r);
+        }
+        Ok(readings)
     }
 
     /// Ticks of the TSC in a second.
@@ -98,29 +138,58 @@ impl Dataplane {
     }
 }
 
-fn configuration(stage: &Stage, traffic: &Traffic) -> Result<String, String> {
+fn cordond(stage: &Stage, config: &Path) -> Result<Child, String> {
+    let args = ["run".as_ref(), "--config".as_ref(), config.as_os_str()];
+    let core = stage.other_core.to_string();
+    Child::start("cordond", &stage.cordond, args, &core, &stage.folder("run")?)
+}
+
+/// Waits until `cordond` has taken charge of this life of the dataplane.
+fn in_charge(child: &mut Child, tables: &Path, facts: &Facts) -> Result<(), String> {
+    let life = facts.header().incarnation.load(Relaxed);
+    stop::wait("cordond in charge", STARTED, || {
+        child.alive()?;
+        let policy = Policy::open(tables).ok();
+        Ok(policy.filter(|p| p.versions().flags_incarnation == life).map(|_| ()))
+    })
+    .map_err(|e| child.complaint(&e))
+}
+
+fn configuration(stage: &Stage, traffic: &Traffic, timing: &Timing) -> Result<String, String> {
     let sizes = capacities(traffic);
     let quoted = |s: &str| format!("{s:?}");
     let eal = stage.eal("cordon");
     let eal: Vec<String> = eal.iter().map(|a| quoted(a)).collect();
     let path = |name: &str| stage.folder(name).map(|p| quoted(&p.display().to_string()));
+    let device = |i, side| quoted(&traffic.device(i, side, &stage.captures(), timing));
+    // A server that may send as fast as its port does has no limit of packets; all other rules are on. They only observe:
+    // a row has to enforce what it says.
+    let rules: Vec<String> = ["packets", "syn", "udp", "icmp", "fragments"]
+        .iter()
+        .flat_map(|m| ["out", "in"].map(|d| format!("{m}-{d}")))
+        .chain(["netscan".to_owned(), "portscan".to_owned()])
+        .map(|rule| format!("[rules.{rule}]\naction = \"observe\"\n"))
+        .collect();
     Ok(format!(
-        "[run]\ndir = {run}\ntables = {tables}\nstate = {run}\n\
-         [dataplane]\ncores = [{core}]\neal = [{eal}]\nstart_wait = \"10s\"\n\
+        "[run]\ndir = {run}\ntables = {tables}\nstate = {state}\n\
+         [dataplane]\ncores = {cores:?}\neal = [{eal}]\nstart_wait = \"10s\"\n\
          [tables]\nhosts = {hosts}\nipv6_hosts = {hosts_v6}\nlocks = {locks}\n\
          [control]\nmetrics = \"off\"\n\
          [[wire]]\nname = \"bench\"\ninside = \"routed\"\ninside_port = {inside}\noutside_port = {outside}\n\
          [[network]]\nprefix = \"10.0.0.0/{length}\"\n\
-         [[network]]\nprefix = \"2001:db8::/32\"\n",
+         [[network]]\nprefix = \"2001:db8::/32\"\n\
+         [limits.out]\npackets = {{ lock_mean = 0 }}\n[limits.in]\npackets = {{ lock_mean = 0 }}\n{rules}",
         run = path("run")?,
         tables = path("tables")?,
-        core = stage.worker_core,
+        state = path("state")?,
+        cores = stage.worker_cores(traffic.workers),
         eal = eal.join(", "),
         hosts = sizes.hosts_v4,
         hosts_v6 = sizes.hosts_v6,
         locks = sizes.locks,
-        inside = quoted(&traffic.device(0, Side::Inside)),
-        outside = quoted(&traffic.device(1, Side::Outside)),
+        inside = device(0, Side::Inside),
+        outside = device(1, Side::Outside),
         length = traffic.prefix_length(),
+        rules = rules.concat(),
     ))
 }

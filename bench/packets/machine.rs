@@ -9,12 +9,14 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
 use nix::unistd::Pid;
+use region::Side;
 
 use crate::stop;
+use crate::traffic::looped_capture;
 
 const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
-/// Pages of 2 MiB that both programs need together, with a million hosts.
-const PAGES_NEEDED: u64 = 512;
+/// Pages of 2 MiB that all programs of a case need together.
+const PAGES_NEEDED: u64 = 1280;
 /// Memory of each program where there are no hugepages, MiB.
 const SMALL_PAGE_MIB: &str = "768";
 
@@ -25,7 +27,9 @@ pub(crate) struct Stage {
     /// A directory in memory, for the shared tables and sockets.
     pub(crate) memory: PathBuf,
     pub(crate) source: PathBuf,
+    pub(crate) l3fwd: PathBuf,
     pub(crate) dataplane: PathBuf,
+    pub(crate) cordond: PathBuf,
     /// The core that is measured.
     pub(crate) worker_core: usize,
     /// The core of everything else; the same one where there is only one.
@@ -73,10 +77,11 @@ impl Stage {
         let out = target.join("bench");
         fs::create_dir_all(&out).map_err(|e| format!("mkdir({}): {e}", out.display()))?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let source = build_source(root, &out)?;
+        output(mortal(root.join("bench/source/build.sh")).arg(&out))?;
+        let [own, cordond] = build_daemons(root, &target)?;
         let dataplane = match dataplane {
             Some(path) => path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))?,
-            None => build_dataplane(root, &target)?,
+            None => own,
         };
         let cores = allowed_cores()?;
         let (worker_core, other_core) = match cores.as_slice() {
@@ -91,10 +96,12 @@ impl Stage {
         stop::listen()?;
         let pages = reserve_pages();
         let stage = Stage {
+            source: memory.driver(out.join("libcordon_source.so"))?,
+            l3fwd: out.join("l3fwd"),
             out,
-            source: memory.driver(source)?,
             memory: memory.path.clone(),
             dataplane,
+            cordond,
             worker_core,
             other_core,
             hugepages: pages.is_ok(),
@@ -105,8 +112,17 @@ impl Stage {
                 None
             }),
         };
+        for side in Side::ALL {
+            let path = stage.memory.join(format!("{}.pcap", side.name()));
+            fs::write(&path, looped_capture(side)).map_err(|e| format!("write({}): {e}", path.display()))?;
+        }
         pin(stage.other_core)?;
         Ok(stage)
+    }
+
+    /// Where the looped captures lie.
+    pub(crate) fn captures(&self) -> String {
+        self.memory.display().to_string()
     }
 
     /// A folder in memory.
@@ -123,6 +139,11 @@ impl Stage {
         } else {
             format!("{},{}", self.other_core, self.worker_core)
         }
+    }
+
+    /// Cores of so many workers: that which is measured first, then the other.
+    pub(crate) fn worker_cores(&self, workers: u16) -> Vec<usize> {
+        [self.worker_core, self.other_core].into_iter().take(workers.into()).collect()
     }
 
     /// EAL's arguments that both programs get.
@@ -177,16 +198,21 @@ fn output(command: &mut Command) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
-fn build_source(root: &Path, out: &Path) -> Result<PathBuf, String> {
-    output(mortal(root.join("bench/source/build.sh")).arg(out)).map(PathBuf::from)
-}
-
-fn build_dataplane(root: &Path, target: &Path) -> Result<PathBuf, String> {
+fn build_daemons(root: &Path, target: &Path) -> Result<[PathBuf; 2], String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = mortal(cargo);
-    command.args(["build", "--release", "--locked", "-p", "cordon-dataplane", "--target-dir"]);
+    command.args([
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "cordon-dataplane",
+        "-p",
+        "cordond",
+        "--target-dir",
+    ]);
     output(command.arg(target).current_dir(root))?;
-    Ok(target.join("release/cordon-dataplane"))
+    Ok(["cordon-dataplane", "cordond"].map(|name| target.join("release").join(name)))
 }
 
 /// A directory in memory; gone when dropped.

@@ -1,5 +1,5 @@
 //! `cargo bench -p cordon`: packets a second and cycles a packet of the real `cordon-dataplane`, one worker, beside
-//! `dpdk-testpmd` on the same virtual devices in the same run. See [`args`] for options, [`cases`] for what is measured.
+//! `dpdk-testpmd` and `l3fwd` on the same virtual devices in the same run. See [`args`] for options, [`cases`] for what is measured.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
@@ -10,14 +10,21 @@ use clap::Parser;
 mod args;
 mod cases;
 mod child;
+mod claims;
 mod control;
 mod dataplane;
+mod l3fwd;
+mod latency;
+mod locks;
 mod machine;
 mod measure;
+mod peer;
 mod report;
 mod sample;
 mod stop;
+mod telemetry;
 mod testpmd;
+mod traffic;
 
 use args::Arguments;
 

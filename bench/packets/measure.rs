@@ -2,18 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cases::{Case, Traffic};
+use crate::cases::Case;
 use crate::dataplane::Dataplane;
+use crate::latency::{self, Latency};
 use crate::machine::{Stage, note};
+use crate::peer::{Peer, Peers};
 use crate::sample::{Reading, Sample};
 use crate::stop;
-use crate::testpmd::{MODES, Testpmd};
+use crate::traffic::Timing;
 
 /// How far the part of dropped packets may be from what a case says.
 const DROPPED_TOLERANCE: f64 = 0.01;
 
 /// A worker that has less than one part in so many of its core is not waited for.
 const PATIENCE: u32 = 10;
+
+/// The case whose latency is measured.
+const LATENCY_OF: &str = "hosts-64k";
 
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +33,16 @@ pub(crate) struct Pace {
 pub(crate) struct Row {
     pub(crate) case: Case,
     pub(crate) cordon: Vec<Sample>,
-    /// By [`MODES`].
-    pub(crate) testpmd: [Vec<Sample>; MODES.len()],
+    pub(crate) peers: Vec<(Peer, Vec<Sample>)>,
     /// What was found to be wrong with the measurement itself.
     pub(crate) doubts: Vec<String>,
+}
+
+impl Row {
+    /// Samples of a peer.
+    pub(crate) fn of(&self, peer: Peer) -> Option<&[Sample]> {
+        self.peers.iter().find(|(p, _)| *p == peer).map(|(_, s)| s.as_slice())
+    }
 }
 
 /// Everything measured.
@@ -40,6 +51,7 @@ pub(crate) struct Results {
     pub(crate) rows: Vec<Row>,
     pub(crate) tsc_hz: u64,
     pub(crate) huge_tables: bool,
+    pub(crate) latencies: Vec<Latency>,
     pub(crate) took: Duration,
 }
 
@@ -48,81 +60,86 @@ pub(crate) struct Results {
 enum Turn {
     /// The case of this index.
     Cordon(usize),
-    /// The mode of this index.
-    Testpmd(usize),
+    /// The peer of this index.
+    Peer(usize),
 }
 
 /// Measures all cases; neighbours with the same traffic together.
 pub(crate) fn all(stage: &Stage, cases: &[Case], pace: &Pace) -> Result<Results, String> {
     let began = Instant::now();
-    let mut results =
-        Results { pace: *pace, rows: Vec::new(), tsc_hz: 0, huge_tables: true, took: Duration::ZERO };
+    let mut results = Results {
+        pace: *pace,
+        rows: Vec::new(),
+        tsc_hz: 0,
+        huge_tables: true,
+        latencies: Vec::new(),
+        took: Duration::ZERO,
+    };
     let mut done = 0;
-    for group in cases.chunk_by(|a, b| a.traffic == b.traffic) {
+    for group in cases.chunk_by(|a, b| a.traffic == b.traffic && a.brain == b.brain) {
         let Some(first) = group.first() else { continue };
         let names: Vec<&str> = group.iter().map(|c| c.name).collect();
         note(&format!("{}-{} of {}: {}", done + 1, done + group.len(), cases.len(), names.join(" ")));
         done += group.len();
-        results.rows.extend(
-            measure(stage, &first.traffic, group, pace, &mut results.tsc_hz, &mut results.huge_tables)
-                .map_err(|e| format!("{}: {e}", first.name))?,
-        );
+        measure(stage, group, first, &mut results).map_err(|e| format!("{}: {e}", first.name))?;
+    }
+    if let Some(row) = results.rows.iter().find(|r| r.case.name == LATENCY_OF) {
+        results.latencies = latency::measure(stage, &row.case, &row.cordon, pace, results.tsc_hz)?;
     }
     results.took = began.elapsed();
     Ok(results)
 }
 
-fn measure(
-    stage: &Stage,
-    traffic: &Traffic,
-    cases: &[Case],
-    pace: &Pace,
-    tsc_hz: &mut u64,
-    huge_tables: &mut bool,
-) -> Result<Vec<Row>, String> {
-    // testpmd sleeps until told to forward, the dataplane polls from the start.
-    let mut testpmd = Testpmd::start(stage, traffic)?;
-    let mut dataplane = Dataplane::start(stage, traffic)?;
+/// Measures cases that share traffic, brain and peers with the first.
+fn measure(stage: &Stage, cases: &[Case], first: &Case, results: &mut Results) -> Result<(), String> {
+    let pace = results.pace;
+    // Peers sleep until told to forward, the dataplane polls from the start.
+    let mut peers = Peers::start(stage, &first.traffic, first.peers)?;
+    let mut dataplane = Dataplane::start(stage, &first.traffic, first.brain, &Timing::default())?;
     dataplane.halt()?;
-    *tsc_hz = dataplane.tsc_hz();
-    *huge_tables &= dataplane.tables_are_huge();
+    results.tsc_hz = dataplane.tsc_hz();
+    results.huge_tables &= dataplane.tables_are_huge();
     let mut turns: Vec<Turn> =
-        (0..cases.len()).map(Turn::Cordon).chain((0..MODES.len()).map(Turn::Testpmd)).collect();
+        (0..cases.len()).map(Turn::Cordon).chain((0..first.peers.len()).map(Turn::Peer)).collect();
     let mut cordon = vec![Vec::new(); cases.len()];
-    let mut modes: [Vec<Sample>; MODES.len()] = Default::default();
+    let mut of_peers = vec![Vec::new(); first.peers.len()];
     for _ in 0..pace.rounds {
         for turn in &turns {
             match *turn {
                 Turn::Cordon(i) => {
-                    dataplane.go(&cases[i].locks)?;
-                    cordon[i].push(window(pace, || dataplane.read())?);
+                    dataplane.go(&cases[i])?;
+                    cordon[i].push(window(&pace, || dataplane.read())?);
                     dataplane.halt()?;
                 }
-                Turn::Testpmd(i) => {
-                    testpmd.go(MODES[i].0)?;
-                    modes[i].push(window(pace, || testpmd.read())?);
-                    testpmd.halt()?;
+                Turn::Peer(i) => {
+                    peers.go(first.peers[i])?;
+                    of_peers[i].push(window(&pace, || Ok(vec![peers.read(first.peers[i])?]))?);
+                    peers.halt(first.peers[i])?;
                 }
             }
         }
         turns.reverse();
     }
-    let rows = cases.iter().zip(cordon).map(|(case, cordon)| {
-        let doubts = doubts(case, &cordon, &modes);
-        Row { case: *case, cordon, testpmd: modes.clone(), doubts }
-    });
-    Ok(rows.collect())
+    let of_peers: Vec<(Peer, Vec<Sample>)> = first.peers.iter().copied().zip(of_peers).collect();
+    results.rows.extend(cases.iter().zip(cordon).map(|(case, cordon)| {
+        let doubts = doubts(case, &cordon, &of_peers);
+        Row { case: *case, cordon, peers: of_peers.clone(), doubts }
+    }));
+    Ok(())
 }
 
-/// A measurement over `pace.window` of the worker's own time: one that has to share its core is watched for longer.
-fn window(pace: &Pace, mut read: impl FnMut() -> Result<Reading, String>) -> Result<Sample, String> {
+/// A measurement over `pace.window` of a worker's own time: one that has to share its core is watched for longer.
+pub(crate) fn window(
+    pace: &Pace,
+    mut read: impl FnMut() -> Result<Vec<Reading>, String>,
+) -> Result<Sample, String> {
     stop::nap(pace.warm_up)?;
     let from = read()?;
     let mut left = pace.window;
     loop {
         stop::nap(left)?;
         let sample = Sample::between(&from, &read()?);
-        left = pace.window.saturating_sub(Duration::from_nanos(sample.on_cpu_ns));
+        left = pace.window.saturating_sub(Duration::from_nanos(sample.on_cpu_ns / sample.workers.max(1)));
         // Not for the last bit: the kernel's clock of a thread moves in steps.
         if left < pace.window / 10 || Duration::from_nanos(sample.wall_ns) > pace.window * PATIENCE {
             return sample.checked();
@@ -131,7 +148,7 @@ fn window(pace: &Pace, mut read: impl FnMut() -> Result<Reading, String>) -> Res
 }
 
 /// Checks that what was measured is what the case says.
-fn doubts(case: &Case, cordon: &[Sample], modes: &[Vec<Sample>]) -> Vec<String> {
+fn doubts(case: &Case, cordon: &[Sample], peers: &[(Peer, Vec<Sample>)]) -> Vec<String> {
     let mut doubts = Vec::new();
     let expected = f64::from(case.locks.percent) / 100.0;
     for s in cordon {
@@ -147,13 +164,9 @@ fn doubts(case: &Case, cordon: &[Sample], modes: &[Vec<Sample>]) -> Vec<String> 
                 .push(format!("cordon: {} of {} packets lost, malformed or in no network", s.odd, s.packets));
         }
     }
-    for (samples, (mode, _)) in modes.iter().zip(MODES) {
-        doubts.extend(
-            samples
-                .iter()
-                .filter(|s| s.odd != 0)
-                .map(|s| format!("{mode}: {} of {} packets lost", s.odd, s.packets)),
-        );
+    for (peer, samples) in peers {
+        let lossy = samples.iter().filter(|s| s.odd != 0);
+        doubts.extend(lossy.map(|s| format!("{}: {} of {} packets lost", peer.name(), s.odd, s.packets)));
     }
     doubts
 }

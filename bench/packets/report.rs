@@ -6,17 +6,20 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::claims;
+use crate::latency::{Latency, Quantiles};
 use crate::machine::Stage;
 use crate::measure::{Results, Row};
+use crate::peer::{PEERS, Peer};
 use crate::sample::{Sample, Spread, ratio};
-use crate::testpmd::MODES;
+use crate::traffic::Timing;
 
 /// What the run stood on, in one paragraph.
 fn head(stage: &Stage, results: &Results) -> String {
     let hugepages = if stage.hugepages { "2 MiB pages" } else { "4 KiB pages (no hugepages to be had)" };
     let tables = if results.huge_tables { "2 MiB pages" } else { "4 KiB pages" };
     let f = &stage.facts;
-    let every = results.rows.iter().flat_map(|r| r.cordon.iter().chain(r.testpmd.iter().flatten()));
+    let every = results.rows.iter().flat_map(|r| r.cordon.iter().chain(r.peers.iter().flat_map(|(_, s)| s)));
     let share = Spread::of(every.map(Sample::core_share));
     format!(
         "{}, TSC {:.2} GHz, Linux {}, DPDK {}, commit {}\n\
@@ -42,21 +45,32 @@ fn head(stage: &Stage, results: &Results) -> String {
 pub(crate) fn table(stage: &Stage, results: &Results) -> String {
     let mut text = head(stage, results);
     let _ = write!(text, "\n{:<17}{:>7}  {:<20}{:>7}", "", "Mpps", "cycles (min-max)", "beyond");
-    for (mode, _) in MODES {
-        let _ = write!(text, "{mode:>9}");
+    for peer in PEERS {
+        let _ = write!(text, "{:>8}", peer.name());
     }
-    for (mode, _) in MODES {
-        let _ = write!(text, "{:>10}", format!("x {mode}"));
+    for peer in PEERS {
+        let _ = write!(text, "{:>10}", format!("x {}", peer.name()));
     }
     text += "\n";
     for row in &results.rows {
         line(&mut text, row, results.tsc_hz);
     }
     text += "\nMpps, cycles: cordon-dataplane, cycles a packet with the device's own; beyond: cycles more than testpmd io.\n";
-    text += "Then cycles a packet of testpmd: ";
-    let modes: Vec<String> = MODES.iter().map(|(mode, what)| format!("{mode} {what}")).collect();
-    text += &modes.join("; ");
-    text += ".\nx MODE: packets/s of cordon-dataplane as a multiple of testpmd's.\n";
+    text +=
+        "Then cycles a packet of others, and packets/s of cordon-dataplane as a multiple (x) of theirs:\n";
+    for peer in PEERS {
+        let _ = writeln!(text, "  {:<8} {}", peer.name(), peer.what());
+    }
+    for l in &results.latencies {
+        latency(&mut text, l);
+    }
+    let claims = claims::of(results);
+    if !claims.is_empty() {
+        text += "\nWhat must be shown (median over rounds, least and most):\n";
+    }
+    for c in &claims {
+        text += &c.line();
+    }
     let mut doubted = results.rows.iter().filter(|r| !r.doubts.is_empty()).peekable();
     if doubted.peek().is_some() {
         text += "\nNOT TO BE TRUSTED:\n";
@@ -67,25 +81,41 @@ pub(crate) fn table(stage: &Stage, results: &Results) -> String {
     text
 }
 
+fn latency(text: &mut String, l: &Latency) {
+    let show = |q: &Quantiles| format!("{:.1} / {:.1} / {:.1}", q.p50, q.p99, q.p999);
+    let _ = writeln!(
+        text,
+        "latency at {} % ({:.2} Mpps), µs p50 / p99 / p99.9: {}; testpmd io at the same rate: {}",
+        l.load_percent,
+        l.offered / 1e6,
+        show(&l.cordon),
+        show(&l.testpmd)
+    );
+}
+
 fn cycles(samples: &[Sample], tsc_hz: u64) -> Spread {
     Spread::of(samples.iter().map(|s| s.cycles(tsc_hz)))
 }
 
 fn pps(samples: &[Sample]) -> Spread {
-    Spread::of(samples.iter().map(Sample::pps))
+    Spread::of(samples.iter().map(|s| s.pps))
 }
 
 fn line(text: &mut String, row: &Row, tsc_hz: u64) {
     let own = cycles(&row.cordon, tsc_hz);
     let mpps = pps(&row.cordon).median / 1e6;
     let spread = format!("{:.1} ({:.1}-{:.1})", own.median, own.least, own.most);
-    let beyond = own.median - cycles(&row.testpmd[0], tsc_hz).median;
+    let io = row.of(Peer::Testpmd("io")).unwrap_or_default();
+    let beyond = own.median - cycles(io, tsc_hz).median;
     let _ = write!(text, "{:<17}{mpps:>7.2}  {spread:<20}{beyond:>7.1}", row.case.name);
-    for samples in &row.testpmd {
-        let _ = write!(text, "{:>9.1}", cycles(samples, tsc_hz).median);
+    for peer in PEERS {
+        let of = row.of(peer).map_or_else(|| "-".to_owned(), |s| format!("{:.1}", cycles(s, tsc_hz).median));
+        let _ = write!(text, "{of:>8}");
     }
-    for samples in &row.testpmd {
-        let _ = write!(text, "{:>10.2}", pps(&row.cordon).median / pps(samples).median);
+    for peer in PEERS {
+        let times = |s| format!("{:.2}", pps(&row.cordon).median / pps(s).median);
+        let of = row.of(peer).map_or_else(|| "-".to_owned(), times);
+        let _ = write!(text, "{of:>10}");
     }
     text.push('\n');
 }
@@ -97,7 +127,7 @@ fn subject(samples: &[Sample], tsc_hz: u64) -> Value {
         .map(|s| {
             json!({
                 "packets": s.packets, "bytes": s.bytes, "dropped": s.dropped, "odd": s.odd,
-                "on_cpu_ns": s.on_cpu_ns, "wall_ns": s.wall_ns, "busy_cycles": s.busy_cycles,
+                "on_cpu_ns": s.on_cpu_ns, "wall_ns": s.wall_ns, "busy_cycles": s.busy_cycles, "workers": s.workers,
             })
         })
         .collect();
@@ -108,6 +138,10 @@ fn subject(samples: &[Sample], tsc_hz: u64) -> Value {
     })
 }
 
+fn microseconds(q: &Quantiles) -> Value {
+    json!({ "p50": q.p50, "p99": q.p99, "p99.9": q.p999 })
+}
+
 /// Writes everything.
 pub(crate) fn write_json(path: &Path, stage: &Stage, results: &Results) -> Result<(), String> {
     let hz = results.tsc_hz;
@@ -115,17 +149,15 @@ pub(crate) fn write_json(path: &Path, stage: &Stage, results: &Results) -> Resul
         .rows
         .iter()
         .map(|row| {
-            let testpmd: serde_json::Map<String, Value> = MODES
-                .iter()
-                .zip(&row.testpmd)
-                .map(|((mode, _), samples)| ((*mode).to_owned(), subject(samples, hz)))
-                .collect();
+            let peers: serde_json::Map<String, Value> =
+                row.peers.iter().map(|(p, s)| (p.name().to_owned(), subject(s, hz))).collect();
             json!({
                 "name": row.case.name, "what": row.case.what, "doubts": row.doubts,
-                "devices": region::Side::ALL.map(|s| row.case.traffic.device(s.index(), s)),
+                "devices": region::Side::ALL.map(|s| row.case.traffic.device(s.index(), s, ".", &Timing::default())),
                 "locks": row.case.locks.count, "locked_percent": row.case.locks.percent,
                 "by_address": row.case.locks.by_address,
-                "cordon": subject(&row.cordon, hz), "testpmd": testpmd,
+                "hosts": row.case.traffic.hosts, "watched": row.case.watched, "workers": row.case.traffic.workers,
+                "cordon": subject(&row.cordon, hz), "peers": peers,
             })
         })
         .collect();
@@ -135,6 +167,11 @@ pub(crate) fn write_json(path: &Path, stage: &Stage, results: &Results) -> Resul
         "worker_core": stage.worker_core, "hugepages": stage.hugepages, "huge_tables": results.huge_tables,
         "rounds": results.pace.rounds, "window_ms": u64::try_from(results.pace.window.as_millis()).unwrap_or(0),
         "seconds": results.took.as_secs_f64(), "cases": rows,
+        "latencies": results.latencies.iter().map(|l| json!({
+            "load_percent": l.load_percent, "offered": l.offered,
+            "cordon": microseconds(&l.cordon), "testpmd_io": microseconds(&l.testpmd),
+        })).collect::<Vec<_>>(),
+        "claims": claims::of(results).iter().map(claims::Claim::json).collect::<Vec<_>>(),
     });
     let text = serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?;
     fs::write(path, text + "\n").map_err(|e| format!("write({}): {e}", path.display()))

@@ -17,31 +17,54 @@ pub(crate) struct Reading {
     pub(crate) busy_cycles: u64,
 }
 
-/// One measurement.
+/// One measurement, over all workers that had packets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) wall_ns: u64,
+    /// Of all workers together.
     pub(crate) on_cpu_ns: u64,
+    pub(crate) workers: u64,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
     pub(crate) dropped: u64,
     pub(crate) odd: u64,
     pub(crate) busy_cycles: u64,
+    /// Packets in a second of each worker's own time, added up.
+    pub(crate) pps: f64,
 }
 
 impl Sample {
-    /// What happened between two readings.
-    pub(crate) fn between(from: &Reading, to: &Reading) -> Sample {
-        let wall = to.at.duration_since(from.at).as_nanos();
-        Sample {
-            wall_ns: u64::try_from(wall).unwrap_or(u64::MAX),
-            on_cpu_ns: to.on_cpu_ns.saturating_sub(from.on_cpu_ns),
-            packets: to.packets.saturating_sub(from.packets),
-            bytes: to.bytes.saturating_sub(from.bytes),
-            dropped: to.dropped.saturating_sub(from.dropped),
-            odd: to.odd.saturating_sub(from.odd),
-            busy_cycles: to.busy_cycles.wrapping_sub(from.busy_cycles),
+    /// What happened between two readings of each worker.
+    pub(crate) fn between(from: &[Reading], to: &[Reading]) -> Sample {
+        let mut all = Sample {
+            wall_ns: 0,
+            on_cpu_ns: 0,
+            workers: 0,
+            packets: 0,
+            bytes: 0,
+            dropped: 0,
+            odd: 0,
+            busy_cycles: 0,
+            pps: 0.0,
+        };
+        for (from, to) in from.iter().zip(to) {
+            let wall = to.at.duration_since(from.at).as_nanos();
+            all.wall_ns = all.wall_ns.max(u64::try_from(wall).unwrap_or(u64::MAX));
+            let packets = to.packets.saturating_sub(from.packets);
+            if packets == 0 {
+                continue;
+            }
+            let on_cpu_ns = to.on_cpu_ns.saturating_sub(from.on_cpu_ns);
+            all.workers += 1;
+            all.on_cpu_ns += on_cpu_ns;
+            all.packets += packets;
+            all.bytes += to.bytes.saturating_sub(from.bytes);
+            all.dropped += to.dropped.saturating_sub(from.dropped);
+            all.odd += to.odd.saturating_sub(from.odd);
+            all.busy_cycles += to.busy_cycles.wrapping_sub(from.busy_cycles);
+            all.pps += ratio(packets, on_cpu_ns) * 1e9;
         }
+        all
     }
 
     /// An error when nothing happened.
@@ -56,22 +79,17 @@ impl Sample {
         Ok(self)
     }
 
-    /// Packets in a second of the worker's own time.
-    pub(crate) fn pps(&self) -> f64 {
-        ratio(self.packets, self.on_cpu_ns) * 1e9
-    }
-
-    /// TSC cycles of the worker's own time for a packet.
+    /// TSC cycles of a worker's own time for a packet.
     pub(crate) fn cycles(&self, tsc_hz: u64) -> f64 {
         ratio(self.on_cpu_ns, self.packets) * ratio(tsc_hz, 1_000_000_000)
     }
 
-    /// Part of the time in which the worker had its core.
+    /// Part of the time in which a worker had its core.
     pub(crate) fn core_share(&self) -> f64 {
-        ratio(self.on_cpu_ns, self.wall_ns)
+        ratio(self.on_cpu_ns, self.wall_ns * self.workers)
     }
 
-    /// Part of its packets that the worker dropped on purpose.
+    /// Part of its packets that were dropped on purpose.
     pub(crate) fn dropped_share(&self) -> f64 {
         ratio(self.dropped, self.packets)
     }

@@ -60,6 +60,14 @@ static int one(const char *key, const char *value, void *to)
         return flag(key, value, &r->idle);
     if (strcmp(key, "fresh") == 0)
         return flag(key, value, &r->fresh);
+    if (strcmp(key, "one_queue") == 0)
+        return flag(key, value, &r->one_queue);
+    if (strcmp(key, "rate") == 0)
+        return number(key, value, 0, UINT32_MAX, &r->rate);
+    if (strcmp(key, "gauge") == 0) {
+        n = (uint32_t)snprintf(r->gauge, sizeof(r->gauge), "%s", value);
+        return n < sizeof(r->gauge) ? 0 : wrong(key, value);
+    }
     if (strcmp(key, "ipv6") == 0)
         return flag(key, value, &r->ipv6);
     if (strcmp(key, "protocol") == 0)
@@ -87,7 +95,8 @@ static int one(const char *key, const char *value, void *to)
 int recipe_parse(const char *arguments, struct recipe *r)
 {
     static const char *const keys[] = { "side",  "idle",    "fresh", "ipv6",  "protocol", "hosts",
-                                        "flows", "packets", "vlan",  "frame", NULL };
+                                        "flows", "packets", "vlan",  "frame", "rate",     "one_queue",
+                                        "gauge", NULL };
     *r = (struct recipe){ .frame = 64, .hosts = 1, .flows = 1, .packets = 65536, .protocol = PROTOCOL_TCP };
     struct rte_kvargs *list = rte_kvargs_parse(arguments == NULL ? "" : arguments, keys);
     if (list == NULL) {

@@ -4,6 +4,9 @@
  * front to end, so that it costs the same whether 512 or a million packets are prepared, and whoever polls gets
  * buffers whose headers are in the cache, as from a NIC with direct cache access. Sending gives buffers back in bulk.
  *
+ * With a rate, packets arrive by the clock and wait in a ring of RING places; with a gauge, how long each was on its way
+ * from its arrival to its sending is counted.
+ *
  * A queue has one poller (ethdev's rule); counters are written by it and read by anyone.
  */
 #include <errno.h>
@@ -12,12 +15,18 @@
 #include <ethdev_driver.h>
 #include <ethdev_vdev.h>
 #include <bus_vdev_driver.h>
+#include <rte_cycles.h>
 #include <rte_malloc.h>
+#include <rte_mbuf_dyn.h>
 #include <rte_memcpy.h>
 
 #include "source.h"
 
 #define QUEUES_MAX 64
+/* Packets that wait at most, as in a NIC's receive ring. */
+#define RING 1024
+/* Fractional bits of times in paced queues. */
+#define FRACTION 8
 
 struct rx_queue {
     struct rte_mempool *pool;
@@ -28,16 +37,24 @@ struct rx_queue {
     uint16_t port;
     bool idle, fresh;
     uint64_t packets, bytes, no_buffer;
+    /* Paced queues: TSC ticks between packets, and when the next one arrives; with FRACTION bits. */
+    uint64_t interval, arrival;
+    uint64_t missed;
+    int stamp; /* where in an mbuf its arrival is written, negative for nowhere */
 } __rte_cache_aligned;
 
 struct tx_queue {
     uint64_t packets, bytes;
+    struct gauge *gauge;
+    int stamp;
 } __rte_cache_aligned;
 
 struct source {
     struct recipe recipe;
     struct load load;
     struct rte_ether_addr mac;
+    struct gauge *gauge;
+    int stamp;
     struct rx_queue rx[QUEUES_MAX];
     struct tx_queue tx[QUEUES_MAX];
 };
@@ -48,14 +65,37 @@ static inline uint16_t ones_complement_add(uint16_t a, uint16_t b)
     return (uint16_t)(sum + (sum >> 16));
 }
 
-/* Another external address in every round: what one half gains the other loses, so that checksums stay right. */
+/* Another external address in every round, in 64.0.0.0/2 as before: what one half gains the other loses, so that checksums
+ * stay right. */
 static inline void renumber(uint8_t *address, uint16_t round)
 {
     uint16_t half[2];
     memcpy(half, address, sizeof(half));
-    half[0] = ones_complement_add(half[0], round);
-    half[1] = ones_complement_add(half[1], (uint16_t)~round);
+    const uint16_t before = half[0];
+    half[0] = rte_cpu_to_be_16(0x4000 | ((rte_be_to_cpu_16(before) + round) & 0x3fff));
+    half[1] = ones_complement_add(half[1], ones_complement_add(before, (uint16_t)~half[0]));
     memcpy(address, half, sizeof(half));
+}
+
+/* How many of `n` packets have arrived by now; what the ring could not hold is lost. */
+static uint16_t arrived(struct rx_queue *q, uint16_t n)
+{
+    const uint64_t now = rte_rdtsc() << FRACTION;
+    if (q->arrival == 0)
+        q->arrival = now;
+    if (now < q->arrival)
+        return 0;
+    const uint64_t waiting = (now - q->arrival) / q->interval + 1;
+    if (waiting > RING) {
+        q->missed += waiting - RING;
+        q->arrival += (waiting - RING) * q->interval;
+    }
+    return RTE_MIN((uint64_t)n, waiting);
+}
+
+static inline uint64_t *stamp_of(struct rte_mbuf *m, int stamp)
+{
+    return RTE_MBUF_DYNFIELD(m, stamp, uint64_t *);
 }
 
 static uint16_t receive(void *queue, struct rte_mbuf **packets, uint16_t n)
@@ -65,6 +105,11 @@ static uint16_t receive(void *queue, struct rte_mbuf **packets, uint16_t n)
 
     if (q->idle)
         return 0;
+    if (q->interval != 0) {
+        n = arrived(q, n);
+        if (n == 0)
+            return 0;
+    }
     if (rte_pktmbuf_alloc_bulk(q->pool, packets, n) != 0) {
         q->no_buffer += n;
         return 0;
@@ -84,6 +129,11 @@ static uint16_t receive(void *queue, struct rte_mbuf **packets, uint16_t n)
         m->pkt_len = e->length;
         m->port = q->port;
         bytes += e->length;
+        if (q->interval != 0) {
+            if (q->stamp >= 0)
+                *stamp_of(m, q->stamp) = q->arrival >> FRACTION;
+            q->arrival += q->interval;
+        }
     }
     q->packets += n;
     q->bytes += bytes;
@@ -97,6 +147,11 @@ static uint16_t transmit(void *queue, struct rte_mbuf **packets, uint16_t n)
 
     for (uint16_t i = 0; i < n; i++)
         bytes += packets[i]->pkt_len;
+    if (q->gauge != NULL) {
+        const uint64_t now = rte_rdtsc();
+        for (uint16_t i = 0; i < n; i++)
+            gauge_note(q->gauge, now - *stamp_of(packets[i], q->stamp));
+    }
     rte_pktmbuf_free_bulk(packets, n);
     q->packets += n;
     q->bytes += bytes;
@@ -124,6 +179,8 @@ static int close_device(struct rte_eth_dev *dev)
 {
     struct source *s = dev->data->dev_private;
     load_free(&s->load);
+    gauge_close(s->gauge);
+    s->gauge = NULL;
     dev->data->mac_addrs = NULL; /* part of dev_private */
     return 0;
 }
@@ -157,10 +214,13 @@ static int rx_setup(struct rte_eth_dev *dev, uint16_t index, uint16_t descriptor
         .begin = (uint32_t)(count * index / dev->data->nb_rx_queues),
         .end = (uint32_t)(count * (index + 1u) / dev->data->nb_rx_queues),
         .port = dev->data->port_id,
-        .idle = s->recipe.idle,
+        .idle = s->recipe.idle || (s->recipe.one_queue && index != 0),
+        .stamp = s->stamp,
         .fresh = s->recipe.fresh,
     };
     q->next = q->begin;
+    if (s->recipe.rate != 0)
+        q->interval = (rte_get_tsc_hz() << FRACTION) * dev->data->nb_rx_queues / s->recipe.rate;
     dev->data->rx_queues[index] = q;
     return q->begin < q->end ? 0 : -EINVAL;
 }
@@ -169,6 +229,7 @@ static int tx_setup(struct rte_eth_dev *dev, uint16_t index, uint16_t descriptor
                     unsigned int node __rte_unused, const struct rte_eth_txconf *conf __rte_unused)
 {
     struct source *s = dev->data->dev_private;
+    s->tx[index] = (struct tx_queue){ .gauge = s->gauge, .stamp = s->stamp };
     dev->data->tx_queues[index] = &s->tx[index];
     return 0;
 }
@@ -177,6 +238,7 @@ static int stats(struct rte_eth_dev *dev, struct rte_eth_stats *to)
 {
     const struct source *s = dev->data->dev_private;
     for (unsigned int i = 0; i < QUEUES_MAX; i++) {
+        to->imissed += s->rx[i].missed;
         to->ipackets += s->rx[i].packets;
         to->ibytes += s->rx[i].bytes;
         to->rx_nombuf += s->rx[i].no_buffer;
@@ -224,6 +286,14 @@ static int probe(struct rte_vdev_device *vdev)
     struct source *s = dev->data->dev_private;
     s->recipe = recipe;
     s->mac = (struct rte_ether_addr){ { 2, 0xfe, 0, 0, 0, (uint8_t)dev->data->port_id } };
+    s->stamp = -1;
+    if (recipe.gauge[0] != '\0') {
+        s->gauge = gauge_open(recipe.gauge);
+        if (s->gauge == NULL || rte_mbuf_dyn_rx_timestamp_register(&s->stamp, NULL) != 0) {
+            rte_eth_dev_release_port(dev);
+            return -EIO;
+        }
+    }
     code = load_make(&s->recipe, vdev->device.numa_node, &s->load);
     if (code != 0) {
         fprintf(stderr, "net_source: no memory for %u packets\n", recipe.packets);
@@ -257,4 +327,5 @@ static struct rte_vdev_driver driver = { .probe = probe, .remove = forget };
 
 RTE_PMD_REGISTER_VDEV(net_source, driver);
 RTE_PMD_REGISTER_PARAM_STRING(net_source, "side=inside|outside idle=0|1 fresh=0|1 ipv6=0|1 protocol=tcp|udp|mixed|syn "
-                                          "hosts=N flows=N packets=N vlan=TAG frame=BYTES|imix");
+                                          "hosts=N flows=N packets=N vlan=TAG frame=BYTES|imix rate=PPS gauge=FILE "
+                                          "one_queue=0|1");

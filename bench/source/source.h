@@ -21,12 +21,15 @@ struct recipe {
     bool fresh;      /* every packet has an external address of its own, also in the next round */
     bool ipv6;
     bool imix;       /* 7 frames of 64, 4 of 594, 1 of 1,518 bytes */
+    bool one_queue;  /* only the first queue ever receives */
     uint16_t vlan;   /* tag, 0 for none */
     uint16_t frame;  /* bytes on the wire; headers that need more get more */
     uint32_t hosts;  /* servers */
     uint32_t flows;  /* for each server */
     uint32_t packets; /* in the array */
+    uint32_t rate;   /* packets a second, over all queues; 0: as many as are asked for */
     enum protocol protocol;
+    char gauge[128]; /* file of the latency of what is sent; empty for none */
 };
 
 /* A frame of the array. */
@@ -42,6 +45,18 @@ struct load {
     uint8_t *bytes;
     uint32_t count;
 };
+
+/* Latencies in TSC ticks, counted in bins: 32 of one tick, then 32 for each power of two. Shared with who reads it. */
+#define GAUGE_STEPS 32
+#define GAUGE_BINS 1184
+struct gauge {
+    uint64_t bins[GAUGE_BINS];
+};
+
+/* The file's counters, zero at first; NULL and a line on stderr when it cannot be had. */
+struct gauge *gauge_open(const char *path);
+void gauge_close(struct gauge *g);
+void gauge_note(struct gauge *g, uint64_t ticks);
 
 /* Reads "key=value,..." into `r`, which gets defaults first. Negative errno, and a line on stderr, for what is wrong. */
 int recipe_parse(const char *arguments, struct recipe *r);
