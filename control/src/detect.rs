@@ -166,15 +166,23 @@ pub fn is_near_a_limit(counts: &[Counts; 2], span_ns: u64, limits: &Limits) -> b
                 [l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean].into_iter().filter(|v| *v > 0).min();
             smallest.is_some_and(|limit| {
                 let share = u128::from(limit) * u128::from(span_ns) / 1_000_000_000 / 4;
-                // Flows and ports are known of watched hosts; who is not watched yet comes near by what may be some.
+                // Flows are counted of watched hosts; who is not watched yet comes near by what began.
                 let n = match measure {
-                    Measure::Amplifier => counts[way as usize].udp,
                     Measure::Flows => counts[way as usize].syn.max(counts[way as usize].opens),
                     _ => amount(way, measure, &counts[0], &counts[1]),
                 };
                 n > 0 && u128::from(n) >= share
             })
         })
+    })
+}
+
+/// Whether a host may be an amplifier: it sends a quarter of the limit by UDP. Ports tell, once it is watched.
+pub fn may_amplify(out: &Counts, span_ns: u64, limits: &Limits) -> bool {
+    let l = limits.get(Way::Out, Measure::Amplifier);
+    let smallest = [l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean].into_iter().filter(|v| *v > 0).min();
+    smallest.is_some_and(|limit| {
+        u128::from(out.udp) * 4 * 1_000_000_000 >= u128::from(limit) * u128::from(span_ns)
     })
 }
 

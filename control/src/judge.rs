@@ -59,10 +59,12 @@ impl Control {
             (open.row.server, open.row.customer) = (server, customer.flatten());
         }
         let attack = self.attack(host, f, sums);
+        // What the slow window holds, in which time it came.
+        let seconds = self.windows.get(&host).map_or(1, |w| w.seconds(now_ns));
         let (mut action, locked_before, warned_ns) = match self.incidents.get(&address, f.rule) {
             None => return,
             Some(open) => {
-                grow(open, f, sums, at, now_ns);
+                grow(open, f, sums, seconds, at, now_ns);
                 if let Some(better) = attack.and_then(|a| crate::attack::better(open.row.attack.as_ref(), a))
                 {
                     // Another name is stored at once; a share that grows is like a peak.
@@ -311,7 +313,7 @@ impl Control {
 }
 
 /// An open incident takes in what was found.
-fn grow(open: &mut crate::incident::Open, f: &Finding, sums: &Sums, at: Time, now_ns: u64) {
+fn grow(open: &mut crate::incident::Open, f: &Finding, sums: &Sums, seconds: u64, at: Time, now_ns: u64) {
     let way = match f.rule {
         Rule::Limit(_, way) => way,
         Rule::Netscan | Rule::Portscan | Rule::Misconfiguration => Way::Out,
@@ -321,8 +323,7 @@ fn grow(open: &mut crate::incident::Open, f: &Finding, sums: &Sums, at: Time, no
     open.row.packets = open.row.packets.max(c.packets);
     open.row.bytes = open.row.bytes.max(c.bytes);
     open.row.dropped = open.row.dropped.max(c.dropped);
-    open.row.seconds =
-        u64::try_from(at.unix_ms() - open.row.first_seen.unix_ms()).unwrap_or(0).div_ceil(1000).clamp(1, 300);
+    open.row.seconds = open.row.seconds.max(seconds);
     // Peaks of a going incident change every tick; they are stored with the next action, or at its end.
     open.row.peak = open.row.peak.max(f.observed);
     if let Some(s) = &f.scan {

@@ -7,7 +7,7 @@ use config::{Measure, Way};
 use region::{Dir, Facts, HostFlags, HostId};
 
 use crate::control::Control;
-use crate::detect::{amount, detect, is_near_a_limit};
+use crate::detect::{amount, detect, is_near_a_limit, may_amplify};
 use crate::networks::range;
 use crate::scan::{Env, ScanLimits};
 use crate::visibility::{Visibility, Voice};
@@ -107,7 +107,8 @@ impl Control {
             w.hearing.note(now_ns, pair[0].packets, pair[1].packets);
         }
         let near = is_near_a_limit(&pair, span_ns, limits);
-        let nominated = !gap && self.nominate(facts, host, &pair, near);
+        let amplifies = may_amplify(&pair[Way::Out as usize], span_ns, limits);
+        let nominated = !gap && self.nominate(facts, host, &pair, near, amplifies);
         let kept = near || self.watch.is_watched(host);
         let limits = self.config.limits_for(&group);
         let suspicious = self.watch.is_suspicious(host);
@@ -167,7 +168,7 @@ impl Control {
     }
 
     /// Notes why a host is to be watched, if it is.
-    fn nominate(&mut self, facts: &Facts, host: HostId, pair: &Pair, near: bool) -> bool {
+    fn nominate(&mut self, facts: &Facts, host: HostId, pair: &Pair, near: bool, amplifies: bool) -> bool {
         let now_ns = self.now.mono_ns;
         let packets = self.meters.last_second(host, now_ns);
         let packets = packets[0].packets + packets[1].packets;
@@ -189,6 +190,8 @@ impl Control {
         } else {
             None
         };
+        // So do many that are none: they are watched while there is room.
+        let reason = reason.or_else(|| amplifies.then_some(Reason { strong: false, score: 0.5, packets }));
         let reason = reason.or_else(|| mute.then_some(Reason { strong: false, score: 1.0, packets }));
         if let Some(reason) = reason {
             self.watch.nominate(host, reason, now_ns);
