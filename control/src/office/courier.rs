@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::compose::{Settings, compose};
-use super::smtp::{Connection, Sent, Trouble};
+use super::smtp::{Connection, Sent, Trouble, list};
 use crate::effect::MAIL;
 use crate::log;
 use crate::store::{Outcome, Pace, Parcel, Post};
@@ -28,8 +28,6 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 const PAUSES_S: [u64; 6] = [2, 5, 15, 30, 60, 120];
 /// Minutes until a row that the server did not take for now is tried again. Greylisting asks for some minutes.
 const AGAIN_MIN: [i64; 7] = [2, 5, 10, 20, 30, 60, 120];
-/// Pause while the store cannot be written.
-const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// How it goes. Written by the office; read by control.
 #[derive(Debug, Default)]
@@ -181,11 +179,7 @@ impl Courier {
             all.iter().map(|(id, o)| (id.clone(), o.clone())).collect()
         };
         for (id, (outcome, at)) in known {
-            if let Err(e) = self.post.record(id.clone(), outcome, at).await {
-                tokio::time::sleep(STORE_PAUSE).await;
-                return Err(Trouble(format!("what was sent cannot be recorded: {e}")));
-            }
-            self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            self.put_on_disk(&id, outcome, at).await?;
         }
         Ok(())
     }
@@ -196,13 +190,15 @@ impl Courier {
             let mut all = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
             all.insert(id.to_owned(), (outcome.clone(), at));
         }
-        match self.post.record(id.to_owned(), outcome, at).await {
-            Ok(()) => {
-                self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-                Ok(())
-            }
-            Err(e) => Err(Trouble(format!("what was sent cannot be recorded: {e}"))),
-        }
+        self.put_on_disk(id, outcome, at).await
+    }
+
+    /// It stays among the unrecorded when that fails.
+    async fn put_on_disk(&self, id: &str, outcome: Outcome, at: Time) -> Result<(), Trouble> {
+        let recorded = self.post.record(id.to_owned(), outcome, at).await;
+        recorded.map_err(|e| Trouble(format!("what was sent cannot be recorded: {e}")))?;
+        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        Ok(())
     }
 }
 
@@ -258,9 +254,6 @@ impl Worker {
     }
 
     async fn settle(&self, parcel: &Parcel, sent: Sent) -> Result<(), Trouble> {
-        let list = |all: &[(String, String)]| {
-            all.iter().map(|(a, why)| format!("{a}: {why}")).collect::<Vec<_>>().join("; ")
-        };
         match sent {
             Sent::Taken { later, refused, .. } if later.is_empty() => {
                 self.courier.stats.sent.fetch_add(1, Relaxed);
@@ -283,8 +276,7 @@ impl Worker {
     async fn later(&self, parcel: &Parcel, error: String, accepted: Vec<String>) -> Result<(), Trouble> {
         self.courier.stats.failures.fetch_add(1, Relaxed);
         let now = Time::now();
-        let give_up = i64::try_from(self.settings.mail.give_up.as_millis()).unwrap_or(i64::MAX);
-        if now.unix_ms().saturating_sub(parcel.created.unix_ms()) > give_up {
+        if now > parcel.created.plus(self.settings.mail.give_up) {
             let error = format!("given up: {error}");
             log::error(&format!("mail {} to {}: {error}", parcel.id, parcel.audience));
             return self.courier.record(&parcel.id, Outcome::Failed { error }).await;

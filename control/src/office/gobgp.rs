@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::process::Command;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Pause between two looks.
+/// Pause between two looks at what gobgpd has, unless something else is wanted before.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The command gives up by itself after five seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -48,38 +49,43 @@ pub struct Seen {
 /// Between control and the office; neither waits for the other for longer than a copy takes.
 #[derive(Debug, Default)]
 pub struct Speaker {
-    wanted: Mutex<Wanted>,
+    wanted: watch::Sender<Wanted>,
     seen: Mutex<Option<Seen>>,
 }
 
 impl Speaker {
     /// Says what is wanted. Called by control.
     pub fn want(&self, wanted: Wanted) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+        self.wanted.send_if_modified(|before| {
+            let new = *before != wanted;
+            *before = wanted;
+            new
+        });
     }
 
     /// What was seen since the last call. Called by control.
     pub fn take_seen(&self) -> Option<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
-
-    fn wanted(&self) -> Wanted {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 /// Goes on for ever.
 pub(super) async fn keep(speaker: &Speaker) {
+    let mut news = speaker.wanted.subscribe();
     loop {
-        let wanted = speaker.wanted();
-        if let Some(settings) = &wanted.settings
-            && !(wanted.announced.is_empty() && wanted.withdrawn.is_empty())
-        {
-            let gobgp = Gobgp { settings };
-            let seen = gobgp.make(&wanted).await;
-            *speaker.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-        }
-        tokio::time::sleep(PAUSE).await;
+        let wanted = news.borrow_and_update().clone();
+        let idle = wanted.announced.is_empty() && wanted.withdrawn.is_empty();
+        let pause = match &wanted.settings {
+            Some(settings) if !idle => {
+                let seen = Gobgp { settings }.make(&wanted).await;
+                *speaker.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+                PAUSE
+            }
+            // Until something is wanted there is nothing to look at.
+            _ => Duration::MAX,
+        };
+        // Its end is that of the speaker, which is borrowed here.
+        let _ = timeout(pause, news.changed()).await;
     }
 }
 

@@ -35,6 +35,11 @@ pub(super) enum Sent {
     Refused(String),
 }
 
+/// Addresses, each with what the server said of it.
+pub(super) fn list(all: &[(String, String)]) -> String {
+    all.iter().map(|(a, why)| format!("{a}: {why}")).collect::<Vec<_>>().join("; ")
+}
+
 /// A connection that is ready for mails.
 pub(super) struct Connection {
     smtp: AsyncSmtpConnection,
@@ -183,9 +188,6 @@ impl Connection {
         }
         if accepted.is_empty() {
             self.reset().await?;
-            let list = |all: &[(String, String)]| {
-                all.iter().map(|(a, why)| format!("{a}: {why}")).collect::<Vec<_>>().join("; ")
-            };
             return Ok(if later.is_empty() {
                 Sent::Refused(list(&refused))
             } else {
