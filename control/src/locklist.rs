@@ -232,29 +232,8 @@ mod tests {
     }
 
     pub(crate) fn row(id: u64, target: &str, direction: Direction, reason: Reason) -> LockRow {
-        LockRow {
-            id,
-            target: target.parse().expect("a target"),
-            direction,
-            reason,
-            case: None,
-            note: None,
-            who: "root".into(),
-            rule: None,
-            incident: None,
-            created: Time::from_unix_ms(0),
-            until: None,
-            except: Vec::new(),
-            generation: id,
-            enforced: true,
-            why_not: None,
-            suspended: None,
-            if_quiet: false,
-            addresses: Vec::new(),
-            remark: None,
-            server: None,
-            customer: None,
-        }
+        let target = target.parse().expect("a target");
+        LockRow::new(id, target, direction, reason, "root", Time::from_unix_ms(0))
     }
 
     fn flags(l: &LockList, host: &str) -> u8 {

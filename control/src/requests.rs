@@ -143,27 +143,13 @@ impl Control {
                 };
                 let (id, generation) = self.locks.next_id();
                 let mut row = LockRow {
-                    id,
-                    target,
-                    direction,
-                    reason,
                     case,
                     note,
-                    who: who.to_owned(),
-                    rule: None,
-                    incident: None,
-                    created: at,
                     until,
                     except,
                     generation,
-                    enforced: true,
-                    why_not: None,
-                    suspended: None,
-                    if_quiet: false,
                     addresses,
-                    remark: None,
-                    server: None,
-                    customer: None,
+                    ..LockRow::new(id, target, direction, reason, who, at)
                 };
                 self.set_enforced(&mut row);
                 let what = format!("lock {} {direction} ({reason})", row.target);

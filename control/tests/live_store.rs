@@ -68,28 +68,16 @@ impl Drop for Disk {
 
 fn row(id: u64) -> StoreOp {
     StoreOp::PutLock(Box::new(LockRow {
-        id,
-        target: format!("10.0.{}.{}", id / 250, id % 250).parse().unwrap(),
-        direction: Direction::Both,
-        reason: Reason::Abuse,
-        case: None,
         // Large enough to need new pages.
         note: Some("x".repeat(9_000)),
-        who: "root".into(),
-        rule: None,
-        incident: None,
-        created: Time::from_unix_ms(0),
-        until: None,
-        except: Vec::new(),
-        generation: id,
-        enforced: true,
-        why_not: None,
-        suspended: None,
-        if_quiet: false,
-        addresses: Vec::new(),
-        remark: None,
-        server: None,
-        customer: None,
+        ..LockRow::new(
+            id,
+            format!("10.0.{}.{}", id / 250, id % 250).parse().unwrap(),
+            Direction::Both,
+            Reason::Abuse,
+            "root",
+            Time::from_unix_ms(0),
+        )
     }))
 }
 

@@ -45,27 +45,14 @@ fn ms(n: i64) -> Time {
 
 fn lock_row(id: u64, target: &str) -> LockRow {
     LockRow {
-        id,
-        target: target.parse().unwrap(),
-        direction: Direction::Out,
-        reason: Reason::NonPayment,
         case: Some("4711".into()),
         note: Some("a note with 'quotes' and ü".into()),
-        who: "root".into(),
         rule: Some("syn-out".into()),
         incident: Some("C-2026-000007".into()),
-        created: ms(1),
         until: Some(ms(2)),
         except: vec!["2001:db8::/32".parse().unwrap(), "203.0.113.0/24".parse().unwrap()],
         generation: 9,
-        enforced: true,
-        why_not: None,
-        suspended: None,
-        if_quiet: false,
-        addresses: Vec::new(),
-        remark: None,
-        server: None,
-        customer: None,
+        ..LockRow::new(id, target.parse().unwrap(), Direction::Out, Reason::NonPayment, "root", ms(1))
     }
 }
 

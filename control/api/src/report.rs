@@ -72,6 +72,40 @@ pub struct LockRow {
 }
 
 impl LockRow {
+    /// A row that nothing else is known of, enforced, and the first of its generation.
+    pub fn new(
+        id: u64,
+        target: Target,
+        direction: Direction,
+        reason: Reason,
+        who: impl Into<String>,
+        created: Time,
+    ) -> LockRow {
+        LockRow {
+            id,
+            target,
+            direction,
+            reason,
+            case: None,
+            note: None,
+            who: who.into(),
+            rule: None,
+            incident: None,
+            created,
+            until: None,
+            except: Vec::new(),
+            generation: id,
+            enforced: true,
+            why_not: None,
+            suspended: None,
+            if_quiet: false,
+            addresses: Vec::new(),
+            remark: None,
+            server: None,
+            customer: None,
+        }
+    }
+
     /// Whether a detector made it.
     pub fn is_detectors(&self) -> bool {
         self.rule.is_some()

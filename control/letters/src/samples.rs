@@ -78,27 +78,17 @@ fn incident(kind: Kind, action: Action) -> IncidentRow {
 
 fn lock(reason: Reason, direction: Direction, incident: Option<&str>) -> LockRow {
     LockRow {
-        id: 17,
-        target: Target::from(std::net::IpAddr::from([192, 0, 2, 10])),
-        direction,
-        reason,
-        case: None,
-        note: None,
-        who: "cordon".to_owned(),
         rule: incident.map(|_| "netscan".to_owned()),
         incident: incident.map(str::to_owned),
-        created: at(0),
-        until: None,
-        except: Vec::new(),
         generation: 1,
-        enforced: true,
-        why_not: None,
-        suspended: None,
-        if_quiet: false,
-        addresses: Vec::new(),
-        remark: None,
-        server: None,
-        customer: None,
+        ..LockRow::new(
+            17,
+            Target::from(std::net::IpAddr::from([192, 0, 2, 10])),
+            direction,
+            reason,
+            "cordon",
+            at(0),
+        )
     }
 }
 

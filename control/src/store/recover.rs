@@ -14,27 +14,9 @@ pub(super) fn rows(policy: &Policy, at: Time, last_id: u64) -> Vec<LockRow> {
     let (locked, exceptions) = policy.enforced();
     let mut rows = Vec::new();
     let row = |id: u64, target: Target, direction: Direction, except: Vec<IpNet>| LockRow {
-        id,
-        target,
-        direction,
-        reason: Reason::Abuse,
-        case: None,
         note: Some("found enforced after the store was lost; its reason is not known".to_owned()),
-        who: "recovery".to_owned(),
-        rule: None,
-        incident: None,
-        created: at,
-        until: None,
         except,
-        generation: id,
-        enforced: true,
-        why_not: None,
-        suspended: None,
-        if_quiet: false,
-        addresses: Vec::new(),
-        remark: None,
-        server: None,
-        customer: None,
+        ..LockRow::new(id, target, direction, Reason::Abuse, "recovery", at)
     };
     for (mac, bits) in policy.enforced_macs() {
         let id = last_id + 1 + rows.len() as u64;

@@ -155,27 +155,10 @@ pub(crate) fn ago(ms: i64) -> Time {
 
 pub(crate) fn lock(id: u64, on: &str) -> LockRow {
     LockRow {
-        id,
-        target: target(on),
-        direction: Direction::Both,
-        reason: Reason::NonPayment,
         case: Some("4711".to_owned()),
         note: Some("three reminders".to_owned()),
-        who: "alice".to_owned(),
-        rule: None,
-        incident: None,
-        created: ago(7_800_000),
-        until: None,
-        except: vec![],
         generation: 7,
-        enforced: true,
-        why_not: None,
-        suspended: None,
-        if_quiet: false,
-        addresses: Vec::new(),
-        remark: None,
-        server: None,
-        customer: None,
+        ..LockRow::new(id, target(on), Direction::Both, Reason::NonPayment, "alice", ago(7_800_000))
     }
 }
 
