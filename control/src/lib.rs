@@ -14,6 +14,7 @@ pub mod control;
 pub mod detect;
 pub mod dump;
 pub mod effect;
+mod enforce;
 pub mod evidence;
 mod guards;
 pub mod history;
