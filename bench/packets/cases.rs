@@ -1,7 +1,7 @@
 //! What is measured: traffic, what is enforced on it, and beside whom.
 
 use crate::locks::{Locks, NO_LOCKS};
-use crate::peer::{Lookup, Peer};
+use crate::peer::{PEERS, Peer};
 use crate::traffic::{Devices, INSIDE_ONLY, ORDINARY, OUTSIDE_ONLY, Traffic};
 
 /// Who writes policy while a case is measured.
@@ -26,26 +26,10 @@ pub(crate) struct Case {
     pub(crate) peers: &'static [Peer],
 }
 
-const TESTPMD: &[Peer] =
-    &[Peer::Testpmd("io"), Peer::Testpmd("macswap"), Peer::Testpmd("5tswap"), Peer::Testpmd("csum")];
-const ROUTERS: &[Peer] = &[
-    Peer::Testpmd("io"),
-    Peer::Testpmd("macswap"),
-    Peer::Testpmd("5tswap"),
-    Peer::Testpmd("csum"),
-    Peer::L3fwd(Lookup::Lpm),
-    Peer::L3fwd(Lookup::Acl),
-    Peer::L3fwd(Lookup::Exact),
-];
-/// A table of exact flows is worth nothing where every packet is a new one.
-const ROUTERS_FRESH: &[Peer] = &[
-    Peer::Testpmd("io"),
-    Peer::Testpmd("macswap"),
-    Peer::Testpmd("5tswap"),
-    Peer::Testpmd("csum"),
-    Peer::L3fwd(Lookup::Lpm),
-    Peer::L3fwd(Lookup::Acl),
-];
+const TESTPMD: &[Peer] = PEERS.split_at(4).0;
+const ROUTERS: &[Peer] = &PEERS;
+/// A table of exact flows, the last of them, is worth nothing where every packet is a new one.
+const ROUTERS_FRESH: &[Peer] = PEERS.split_at(6).0;
 
 const fn case(name: &'static str, what: &'static str, traffic: Traffic) -> Case {
     Case { name, what, traffic, brain: Brain::Script, locks: NO_LOCKS, watched: 0, peers: TESTPMD }

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use dpdk::tsc;
 use pipeline::{BURST, Mode, Pipeline};
 use region::{Facts, Policy, Verdict};
 use serde_json::{Value, json};
@@ -96,11 +97,6 @@ impl Stage {
         }
         self.cycles.push(median(&mut each));
     }
-}
-
-fn tsc() -> u64 {
-    // SAFETY: reading the time stamp counter has no preconditions on x86-64, which is all that DPDK's port needs here.
-    unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
