@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use config::{BindingAction, Ceiling, Inventory, Rule};
+use config::{BindingAction, Inventory, Rule};
 use ipnet::IpNet;
 use region::policy::Bindings;
 use region::{HostId, Mac};
@@ -44,8 +44,7 @@ impl Control {
 
     /// Says what becomes of packets that break a binding. A rule that only observes drops nothing.
     pub(crate) fn publish_bindings(&self) {
-        let rule = Rule::Misconfiguration;
-        let observing = self.observing.contains(&rule) || self.config.rule(rule).action == Ceiling::Observe;
+        let observing = self.only_observes(Rule::Misconfiguration);
         let none = self.bound.is_empty() || self.usage != Use::Live;
         self.policy.set_bindings(match self.config.guards.bindings {
             _ if none => Bindings::Off,

@@ -86,8 +86,7 @@ impl Posts {
                 133 | 135 => (source, false),
                 _ => (source, true),
             },
-            What::Dhcp(d) => (None, d.to_client),
-            What::Dhcp6 { kind, to_client } => (None, to_client && matches!(kind, 2 | 7 | 10)),
+            What::Dhcp(_) | What::Dhcp6 { .. } => (None, f.what.is_dhcp_answer()),
             What::Bpdu(_) => (None, true),
             What::HiddenNd | What::Other => (None, false),
         };

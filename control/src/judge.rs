@@ -169,6 +169,11 @@ impl Control {
         }
     }
 
+    /// Whether a rule does nothing but record, by a command or by the configuration.
+    pub(crate) fn only_observes(&self, rule: Rule) -> bool {
+        self.observing.contains(&rule) || self.config.rule(rule).action == Ceiling::Observe
+    }
+
     /// The kind of attack that a finding is about, as far as it can be told now.
     fn attack(&self, host: HostId, f: &Finding, sums: &Sums) -> Option<api::Attack> {
         let Rule::Limit(_, way) = f.rule else { return None };
@@ -275,31 +280,15 @@ impl Control {
             Rule::Portscan => Reason::Portscan,
             Rule::Misconfiguration => Reason::Misconfiguration,
         };
+        let direction = match scope {
+            LockScope::Direction => direction(rule),
+            LockScope::Both => api::Direction::Both,
+        };
         LockRow {
-            id,
-            target: Target::Prefix(net),
-            direction: match scope {
-                LockScope::Direction => direction(rule),
-                LockScope::Both => api::Direction::Both,
-            },
-            reason,
-            case: None,
-            note: None,
-            who: who.to_owned(),
             rule: Some(rule.to_string()),
             incident,
-            created: at,
-            until: None,
-            except: Vec::new(),
             generation,
-            enforced: true,
-            why_not: None,
-            suspended: None,
-            if_quiet: false,
-            addresses: Vec::new(),
-            remark: None,
-            server: None,
-            customer: None,
+            ..LockRow::new(id, Target::Prefix(net), direction, reason, who, at)
         }
     }
 

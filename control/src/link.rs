@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::{Action, IncidentRow, Time};
-use config::{Ceiling, Config, Device, Inside, Inventory, Rule};
+use config::{Config, Device, Inside, Inventory, Rule};
 use ipnet::IpNet;
 use region::segment::SegmentRules;
 
@@ -114,8 +114,7 @@ impl Control {
 
     /// What is to hold on the segment. A rule that only observes drops nothing.
     pub(crate) fn segment_rules(&self) -> SegmentRules {
-        let rule = Rule::Misconfiguration;
-        let observing = self.observing.contains(&rule) || self.config.rule(rule).action == Ceiling::Observe;
+        let observing = self.only_observes(Rule::Misconfiguration);
         let mut rules = match observing {
             true => SegmentRules::default(),
             false => self.segment.posts.rules(&self.config, self.usage == Use::Live),
@@ -188,8 +187,7 @@ impl Control {
             let open = self.incidents.open_link(f, at, ago(f.first_ns), now_ns);
             (open.row.server, open.row.customer) = (f.server.clone(), customer);
         }
-        let observing = self.observing.contains(&rule) || self.config.rule(rule).action == Ceiling::Observe;
-        let action = if observing { Action::Observe } else { Action::Warn };
+        let action = if self.only_observes(rule) { Action::Observe } else { Action::Warn };
         let Some(open) = self.incidents.get(&key, rule) else { return };
         open.found(now_ns, at);
         open.row.last_seen = ago(f.last_ns);

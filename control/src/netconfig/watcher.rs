@@ -116,8 +116,7 @@ impl Watcher {
                 }
             }
             What::Dhcp(d) => self.servers.ask(f.segment, side, f.source, &d, now_ns),
-            // Advertise, reply, reconfigure.
-            What::Dhcp6 { kind: 2 | 7 | 10, to_client: true } => {
+            What::Dhcp6 { .. } if f.what.is_dhcp_answer() => {
                 self.servers.answer(f.segment, side, f.source, f.ip.map(|(s, _)| s), None, now_ns);
             }
             What::Bpdu(b) => {

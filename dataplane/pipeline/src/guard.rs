@@ -27,9 +27,7 @@ pub fn guard(f: &Frame, t: &SegmentTable<'_>) -> Option<Guard> {
         },
         // A chain of headers that hides what it carries (RFC 7113 section 3).
         What::HiddenNd => Some(Guard::Ra),
-        What::Dhcp(d) => d.to_client.then_some(Guard::Dhcp),
-        // Advertise, reply, reconfigure.
-        What::Dhcp6 { kind, to_client } => (to_client && matches!(kind, 2 | 7 | 10)).then_some(Guard::Dhcp),
+        What::Dhcp(_) | What::Dhcp6 { .. } => f.what.is_dhcp_answer().then_some(Guard::Dhcp),
         What::Bpdu(_) => Some(Guard::Stp),
         What::Other => None,
     }?;

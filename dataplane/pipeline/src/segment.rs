@@ -53,6 +53,17 @@ pub enum What {
     Other,
 }
 
+impl What {
+    /// Whether it is what a DHCP server says: of version 6 advertise, reply and reconfigure (RFC 8415 section 7.3).
+    pub fn is_dhcp_answer(&self) -> bool {
+        match self {
+            What::Dhcp(d) => d.to_client,
+            What::Dhcp6 { kind, to_client } => *to_client && matches!(kind, 2 | 7 | 10),
+            _ => false,
+        }
+    }
+}
+
 /// ARP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arp {
