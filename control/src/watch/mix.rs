@@ -52,6 +52,13 @@ struct Volume {
     bytes: u64,
 }
 
+impl Volume {
+    fn plus(&mut self, o: &Volume) {
+        self.packets += o.packets;
+        self.bytes += o.bytes;
+    }
+}
+
 /// Packets in one direction.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Made {
@@ -79,8 +86,7 @@ impl Made {
             *to += from;
         }
         for (to, from) in self.local.iter_mut().zip(&o.local) {
-            to.packets += from.packets;
-            to.bytes += from.bytes;
+            to.plus(from);
         }
         for (port, n) in &o.ports.0 {
             self.ports.add(*port, *n);
@@ -163,16 +169,31 @@ impl Mix {
         self.began_ns = if passed == 1 { self.began_ns + HALF_NS } else { now_ns };
     }
 
+    /// The halves of a direction (0 out, 1 in) that lie in the last one to two seconds.
+    fn halves(&self, now_ns: u64, dir: usize) -> impl Iterator<Item = &Made> {
+        let (current, previous) = match now_ns.saturating_sub(self.began_ns) / HALF_NS {
+            0 => (Some(&self.current[dir]), Some(&self.previous[dir])),
+            // It would be the previous one by now.
+            1 => (Some(&self.current[dir]), None),
+            _ => (None, None),
+        };
+        previous.into_iter().chain(current)
+    }
+
     /// The services by which the server amplifies, and what they sent in the last one to two seconds, most first.
     pub(crate) fn amplifies(&self, now_ns: u64) -> Vec<(Service, u64)> {
-        let (out, asked) = (self.made(now_ns, 0), self.made(now_ns, 1));
-        let is_amplifier = |s: &Service| {
-            let (o, i) = (out.local[s.index()], asked.local[s.index()]);
-            // What nobody asked for is a flood, and has rules of its own.
-            i.packets > 0 && o.bytes >= i.bytes * AMPLIFIES && o.bytes >= o.packets * AMPLIFIED_BYTES
+        let volume = |dir: usize, s: Service| {
+            let mut sum = Volume::default();
+            self.halves(now_ns, dir).for_each(|made| sum.plus(&made.local[s.index()]));
+            sum
         };
-        let mut all: Vec<(Service, u64)> =
-            Service::all().filter(is_amplifier).map(|s| (s, out.local[s.index()].packets)).collect();
+        let amplified = |s: Service| {
+            let (o, i) = (volume(0, s), volume(1, s));
+            // What nobody asked for is a flood, and has rules of its own.
+            let much = o.bytes >= i.bytes * AMPLIFIES && o.bytes >= o.packets * AMPLIFIED_BYTES;
+            (i.packets > 0 && much).then_some((s, o.packets))
+        };
+        let mut all: Vec<(Service, u64)> = Service::all().filter_map(amplified).collect();
         all.sort_by_key(|(s, n)| (std::cmp::Reverse(*n), *s));
         all
     }
@@ -188,10 +209,8 @@ impl Mix {
 
     /// What passed in a direction (0 out, 1 in) in the last one to two seconds.
     pub(crate) fn made(&self, now_ns: u64, dir: usize) -> Made {
-        let mut of = self.clone();
-        of.turn(now_ns);
-        let mut made = of.previous[dir].clone();
-        made.plus(&of.current[dir]);
+        let mut made = Made::default();
+        self.halves(now_ns, dir).for_each(|half| made.plus(half));
         made
     }
 }
