@@ -243,7 +243,7 @@ mod tests {
 
     use super::*;
     use crate::detect::{Level, detect};
-    use crate::window::FAST_NS;
+    use crate::window::{FAST_NS, NONE};
 
     /// What a second of traffic is called, and by which rule.
     fn named(limit: &str, out: Counts, inbound: Counts, made: &Made) -> Vec<String> {
@@ -265,24 +265,6 @@ mod tests {
     fn inbound(counts: Counts) -> Vec<String> {
         named("in.packets.warn_fast", Counts::default(), counts, &Made::default())
     }
-
-    const NONE: Counts = Counts {
-        packets: 0,
-        bytes: 0,
-        dropped: 0,
-        tcp: 0,
-        udp: 0,
-        icmp: 0,
-        syn: 0,
-        fragments: 0,
-        syn_ack: 0,
-        reactions_tcp: 0,
-        reactions_icmp: 0,
-        small: 0,
-        opens: 0,
-        flows: 0,
-        amplified: 0,
-    };
 
     fn tcp(n: u64) -> Counts {
         Counts { packets: n, tcp: n, bytes: n * 60, small: n, ..NONE }

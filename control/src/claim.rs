@@ -3,11 +3,13 @@
 use api::{
     Counted, EvidenceReport, Failure, IncidentRow, LockEvent, LockRow, Request, Span, Target, Traffic,
 };
+use config::Locale;
 
 use crate::control::Control;
 use crate::effect::{ClientId, Effect};
 use crate::history::{Tally, block_of};
 use crate::requests::{bad, not_found};
+use crate::summary::Numbers;
 use crate::window::Counts;
 
 /// What is asked for when nobody says since when.
@@ -164,15 +166,7 @@ fn gaps(asked: Span, mut known: Vec<Span>) -> Vec<Span> {
 
 /// 1,234,567
 fn n(n: u64) -> String {
-    let digits = n.to_string();
-    let mut s = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            s.push(',');
-        }
-        s.push(c);
-    }
-    s
+    Numbers(Locale::En).integer(n)
 }
 
 /// The answer, from both.

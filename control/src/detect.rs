@@ -128,7 +128,7 @@ pub fn detect(sums: &Sums, limits: &Limits) -> Vec<Finding> {
     for way in Way::ALL {
         for measure in Measure::ALL {
             let l = limits.get(way, measure);
-            if (l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean) == (0, 0, 0, 0) {
+            if l.smallest().is_none() {
                 continue;
             }
             let rate = |n: u64, ns: u64| {
@@ -162,9 +162,7 @@ pub fn is_near_a_limit(counts: &[Counts; 2], span_ns: u64, limits: &Limits) -> b
     Way::ALL.into_iter().any(|way| {
         Measure::ALL.into_iter().any(|measure| {
             let l = limits.get(way, measure);
-            let smallest =
-                [l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean].into_iter().filter(|v| *v > 0).min();
-            smallest.is_some_and(|limit| {
+            l.smallest().is_some_and(|limit| {
                 let share = u128::from(limit) * u128::from(span_ns) / 1_000_000_000 / 4;
                 // Flows are counted of watched hosts; who is not watched yet comes near by what began.
                 let n = match measure {
@@ -179,9 +177,7 @@ pub fn is_near_a_limit(counts: &[Counts; 2], span_ns: u64, limits: &Limits) -> b
 
 /// Whether a host may be an amplifier: it sends a quarter of the limit by UDP. Ports tell, once it is watched.
 pub fn may_amplify(out: &Counts, span_ns: u64, limits: &Limits) -> bool {
-    let l = limits.get(Way::Out, Measure::Amplifier);
-    let smallest = [l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean].into_iter().filter(|v| *v > 0).min();
-    smallest.is_some_and(|limit| {
+    limits.get(Way::Out, Measure::Amplifier).smallest().is_some_and(|limit| {
         u128::from(out.udp) * 4 * 1_000_000_000 >= u128::from(limit) * u128::from(span_ns)
     })
 }
@@ -189,6 +185,7 @@ pub fn may_amplify(out: &Counts, span_ns: u64, limits: &Limits) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::window::NONE;
 
     fn sums(out: Counts, inbound: Counts) -> Sums {
         Sums { fast: [out, inbound], fast_ns: FAST_NS, slow: [out, inbound] }
@@ -200,24 +197,6 @@ mod tests {
             .map(|f| (f.rule.to_string(), f.level))
             .collect()
     }
-
-    const NONE: Counts = Counts {
-        packets: 0,
-        bytes: 0,
-        dropped: 0,
-        tcp: 0,
-        udp: 0,
-        icmp: 0,
-        syn: 0,
-        fragments: 0,
-        syn_ack: 0,
-        reactions_tcp: 0,
-        reactions_icmp: 0,
-        small: 0,
-        opens: 0,
-        flows: 0,
-        amplified: 0,
-    };
 
     #[test]
     fn a_limit_is_crossed_above_it_and_not_at_it() {

@@ -12,7 +12,7 @@ use region::{Capacities, Dir, Facts, HostId, LineTotals, Marks, Policy};
 
 use crate::control::{Control, Use};
 use crate::effect::Effect;
-use crate::window::{Counts, Pair};
+use crate::window::{Counts, NONE, Pair};
 
 /// Time from the beginning of a pass to that of the next one.
 const PASS_NS: u64 = 300 * 1_000_000_000;
@@ -112,8 +112,7 @@ fn counts(f: &[u64]) -> Counts {
         reactions_icmp: at(10),
         small: at(11),
         opens: at(12),
-        flows: 0,
-        amplified: 0,
+        ..NONE
     }
 }
 

@@ -22,10 +22,6 @@ const MAINTENANCE_MAX_MS: i64 = 7 * 86_400_000;
 /// A server that was locked by the same rule so lately is not trusted to have become quiet.
 const RELAPSE_MS: i64 = 86_400_000;
 
-fn ms(d: Duration) -> i64 {
-    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
-}
-
 impl Control {
     // ---- maintenance ----
 
@@ -163,7 +159,7 @@ impl Control {
         let (at, name) = (self.now.time(), rule.to_string());
         let over = |r: &&LockRow| {
             r.rule.as_deref() == Some(&name)
-                && r.suspended.as_ref().is_some_and(|s| s.since.plus_ms(ms(grace)) <= at)
+                && r.suspended.as_ref().is_some_and(|s| s.since.plus(grace) <= at)
         };
         let ids: Vec<u64> = self.locks.on(&target).into_iter().filter(over).map(|r| r.id).collect();
         if !ids.is_empty() {
@@ -201,12 +197,12 @@ impl Control {
         let looked = self.life.as_ref().map(|l| l.attached)?;
         if self.bypass
             || row.target.prefix().is_some_and(|net| self.rtbh.holds(&net))
-            || at < row.created.plus_ms(ms(held))
+            || at < row.created.plus(held)
         {
             return None;
         }
         let last = self.offended.get(&row.id).map_or(row.created, |t| row.created.max(*t));
-        if at < last.max(looked).plus_ms(ms(quiet)) {
+        if at < last.max(looked).plus(quiet) {
             return None;
         }
         Some(if row.reason == Reason::AttackIn { "the attack is over" } else { "it was quiet long enough" })

@@ -48,10 +48,6 @@ pub(crate) struct Rtbh {
     pub(crate) is_at_its_limit: bool,
 }
 
-fn ms(d: Duration) -> i64 {
-    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
-}
-
 impl Rtbh {
     /// With the rows of the store.
     pub(crate) fn restore(rows: Vec<RtbhRow>) -> Rtbh {
@@ -112,7 +108,7 @@ impl Rtbh {
                     row.state = RtbhState::Withdrawing;
                 }
                 RtbhState::Announced if row.until <= at => {
-                    (row.state, row.until) = (RtbhState::Probing, at.plus_ms(ms(settings.probe)));
+                    (row.state, row.until) = (RtbhState::Probing, at.plus(settings.probe));
                 }
                 RtbhState::Probing if row.until <= at => row.state = RtbhState::Withdrawing,
                 RtbhState::Announced | RtbhState::Probing => {}
@@ -133,7 +129,7 @@ impl Rtbh {
                 address: a,
                 state: RtbhState::Announced,
                 since: old.map_or(at, |r| r.since),
-                until: at.plus_ms(ms(hold(settings, round))),
+                until: at.plus(hold(settings, round)),
                 round,
                 who: old.map_or_else(|| "cordon".to_owned(), |r| r.who.clone()),
                 incident: incident.or_else(|| old.and_then(|r| r.incident.clone())),

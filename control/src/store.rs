@@ -37,6 +37,7 @@ use archive::Archive;
 use db::{Db, Fault, Mode};
 
 pub use db::FILE;
+pub use evidence::folder;
 pub use kept::last_good;
 pub use outbox::{Claim, Fill, Outcome, Pace, Parcel, Part};
 pub use post::{Bell, Post};

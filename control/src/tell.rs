@@ -2,19 +2,19 @@
 //! that causes them, and the office makes mails of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use api::{Action, Event, IncidentRow, Kind, LockRow, Reason, Target, Time};
-use config::Rule;
-use config::{Inventory, Server};
+use config::{Inventory, Rule, Server};
 use letters::{Letter, Party, Why};
 
 use crate::control::Control;
 use crate::effect::{Message, StoreOp, Tell};
 
 /// A letter is due so long after the tick that completes its files, so that they are on disk.
-const SETTLE_MS: i64 = 500;
+const SETTLE: Duration = Duration::from_millis(500);
 /// When the evidence of a lock closes.
-const CLOSES_MS: i64 = 300_000;
+const CLOSES: Duration = Duration::from_secs(300);
 
 /// Letters and digits as they are, everything else by its code: a part of an id.
 fn plain(text: &str) -> String {
@@ -49,6 +49,22 @@ struct News<'a> {
     /// What is shown where no address is known.
     otherwise: Option<String>,
     who: &'a str,
+}
+
+impl<'a> News<'a> {
+    /// About a row of the lock list, at once.
+    fn of_row(event: Event, row: &'a LockRow, at: Time, who: &'a str) -> News<'a> {
+        News {
+            event,
+            mark: format!(".{}", row.id),
+            thread: thread(row),
+            at,
+            due: at,
+            targets: std::slice::from_ref(&row.target),
+            otherwise: None,
+            who,
+        }
+    }
 }
 
 impl Control {
@@ -125,9 +141,8 @@ impl Control {
         ops
     }
 
-    fn delay_ms(&self) -> i64 {
-        let delay = self.config.mail.as_ref().map(|m| m.delay).unwrap_or_default();
-        i64::try_from(delay.as_millis()).unwrap_or(0)
+    fn delay(&self) -> Duration {
+        self.config.mail.as_ref().map(|m| m.delay).unwrap_or_default()
     }
 
     /// The deadline of a warning.
@@ -135,7 +150,7 @@ impl Control {
         let rule: Rule = i.rule.split('/').next()?.parse().ok()?;
         let settings = self.config.rule(rule);
         let deadline = settings.deadline.filter(|_| settings.action == config::Ceiling::Lock)?;
-        Some(warned.plus_ms(i64::try_from(deadline.as_millis()).ok()?))
+        Some(warned.plus(deadline))
     }
 
     /// A warning. Told again, with what has grown, it replaces what still waits.
@@ -150,7 +165,7 @@ impl Control {
             mark: String::new(),
             thread: i.id.clone(),
             at: warned,
-            due: warned.plus_ms(self.delay_ms() + SETTLE_MS),
+            due: warned.plus(self.delay()).plus(SETTLE),
             targets: &targets,
             otherwise: i.mac.clone(),
             who: "cordon",
@@ -165,24 +180,17 @@ impl Control {
     /// A detector's lock, and the evidence that follows it.
     pub(crate) fn tell_locked(&self, row: &LockRow, incident: Option<&IncidentRow>) -> Vec<StoreOp> {
         let Some(i) = incident else { return self.tell_locked_by_hand(row) };
-        let targets = [row.target.clone()];
-        let news = |event, wait_ms| News {
-            event,
-            mark: format!(".{}", row.id),
-            thread: i.id.clone(),
-            at: row.created,
-            due: row.created.plus_ms(wait_ms + SETTLE_MS),
-            targets: &targets,
-            otherwise: None,
-            who: &row.who,
+        let news = |event, wait| News {
+            due: row.created.plus(wait).plus(SETTLE),
+            ..News::of_row(event, row, row.created, &row.who)
         };
         let event = if row.reason == Reason::AttackIn { Event::Attacked } else { Event::Locked };
         let fill = |l: &mut Letter| {
             l.incident = Some(short(i));
             l.lock = Some(Box::new(row.clone()));
         };
-        let mut ops = self.tell(&news(event, self.delay_ms()), fill);
-        ops.extend(self.tell(&news(Event::Evidence, CLOSES_MS), fill));
+        let mut ops = self.tell(&news(event, self.delay()), fill);
+        ops.extend(self.tell(&news(Event::Evidence, CLOSES), fill));
         ops
     }
 
@@ -196,16 +204,10 @@ impl Control {
 
     /// A lock by hand.
     pub(crate) fn tell_locked_by_hand(&self, row: &LockRow) -> Vec<StoreOp> {
-        let targets = [row.target.clone()];
         let news = News {
-            event: Event::LockedByHand,
             mark: String::new(),
-            thread: format!("L-{}", row.id),
-            at: row.created,
-            due: row.created,
-            targets: &targets,
-            otherwise: None,
-            who: &row.who,
+            thread: by_hand(row),
+            ..News::of_row(Event::LockedByHand, row, row.created, &row.who)
         };
         self.tell(&news, |l| l.lock = Some(Box::new(row.clone())))
     }
@@ -216,17 +218,7 @@ impl Control {
         let mut ops = Vec::new();
         for row in lifted.iter().filter_map(|id| self.locks.get(*id)) {
             let still = self.still_locked(&row.target, lifted);
-            let targets = [row.target.clone()];
-            let news = News {
-                event: Event::Unlocked,
-                mark: format!(".{}", row.id),
-                thread: thread(row),
-                at,
-                due: at,
-                targets: &targets,
-                otherwise: None,
-                who,
-            };
+            let news = News::of_row(Event::Unlocked, row, at, who);
             ops.extend(self.tell(&news, |l| {
                 l.lock = Some(Box::new(row.clone()));
                 l.why = Some(why);
@@ -252,17 +244,8 @@ impl Control {
         let at = self.now.time();
         let mut ops = Vec::new();
         for row in ids.iter().filter_map(|id| self.locks.get(*id)) {
-            let targets = [row.target.clone()];
-            let news = News {
-                event: Event::Maintenance,
-                mark: format!(".{}.{}", row.id, at.unix_ms()),
-                thread: thread(row),
-                at,
-                due: at,
-                targets: &targets,
-                otherwise: None,
-                who,
-            };
+            let mark = format!(".{}.{}", row.id, at.unix_ms());
+            let news = News { mark, ..News::of_row(Event::Maintenance, row, at, who) };
             ops.extend(self.tell(&news, |l| {
                 l.lock = Some(Box::new(row.clone()));
                 l.deadline = Some(until);
@@ -274,6 +257,9 @@ impl Control {
     /// A rule misfired: everybody that it has locked since a time is told so, whether the lock still stands or not, and
     /// no further evidence is sent.
     pub(crate) fn tell_correction(&self, rule: Rule, since: Time, lifted: &[u64], who: &str) -> Vec<StoreOp> {
+        if self.config.mail.is_none() {
+            return Vec::new();
+        }
         let at = self.now.time();
         let mut targets: Vec<Target> = Vec::new();
         let mut incidents: BTreeMap<String, String> = BTreeMap::new();
@@ -304,9 +290,6 @@ impl Control {
                 why: format!("{who} took back what {name} did"),
             })
             .collect();
-        if self.config.mail.is_none() {
-            return Vec::new();
-        }
         let news = News {
             event: Event::Correction,
             mark: format!(".{}", at.unix_ms()),
@@ -347,7 +330,12 @@ fn servers_of<'a>(inventory: &'a Inventory, target: &Target) -> Vec<&'a Server> 
 
 /// The thread of what concerns a lock.
 fn thread(row: &LockRow) -> String {
-    row.incident.clone().unwrap_or_else(|| format!("L-{}", row.id))
+    row.incident.clone().unwrap_or_else(|| by_hand(row))
+}
+
+/// The thread of a lock that no incident has led to.
+fn by_hand(row: &LockRow) -> String {
+    format!("L-{}", row.id)
 }
 
 /// An incident without its history: a letter does not tell it.

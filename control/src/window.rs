@@ -48,6 +48,25 @@ pub struct Counts {
     pub amplified: u64,
 }
 
+/// Nothing at all.
+pub const NONE: Counts = Counts {
+    packets: 0,
+    bytes: 0,
+    dropped: 0,
+    tcp: 0,
+    udp: 0,
+    icmp: 0,
+    syn: 0,
+    fragments: 0,
+    syn_ack: 0,
+    reactions_tcp: 0,
+    reactions_icmp: 0,
+    small: 0,
+    opens: 0,
+    flows: 0,
+    amplified: 0,
+};
+
 impl Counts {
     /// A difference of two readings. After more than 2^32 packets the 32-bit counters say nothing and count as zero.
     pub fn of_delta(d: &LineTotals) -> Counts {
@@ -67,8 +86,7 @@ impl Counts {
             reactions_icmp: narrow(d.reactions_icmp),
             small: narrow(d.small),
             opens: narrow(d.opens),
-            flows: 0,
-            amplified: 0,
+            ..NONE
         }
     }
 

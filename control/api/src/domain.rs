@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,12 @@ impl Time {
     /// Now, by the system's clock.
     pub fn now() -> Time {
         Time::from_unix_ms(jiff::Timestamp::now().as_millisecond())
+    }
+
+    /// Later by a duration; what is longer than all time ends with it.
+    #[must_use]
+    pub fn plus(self, d: Duration) -> Time {
+        self.plus_ms(i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Later, or earlier, by so many milliseconds.

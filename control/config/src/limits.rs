@@ -135,6 +135,13 @@ pub struct Limit {
     pub lock_mean: u64,
 }
 
+impl Limit {
+    /// The smallest one that is set; none where none is.
+    pub fn smallest(&self) -> Option<u64> {
+        [self.warn_fast, self.lock_fast, self.warn_mean, self.lock_mean].into_iter().filter(|v| *v > 0).min()
+    }
+}
+
 /// Limits of a group: by direction and measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits([[Limit; Measure::ALL.len()]; 2]);
@@ -169,16 +176,6 @@ impl Limits {
 
     pub(crate) fn get_mut(&mut self, way: Way, measure: Measure) -> &mut Limit {
         &mut self.0[way as usize][measure as usize]
-    }
-
-    /// The smallest limit of all that is set, in packets-like units a second (bits are left out): what lies far below it
-    /// needs no history.
-    pub fn smallest(&self) -> Option<u64> {
-        let all = Way::ALL.into_iter().flat_map(|w| Measure::ALL.map(|m| (m, self.get(w, m))));
-        all.filter(|(m, _)| *m != Measure::Bits)
-            .flat_map(|(_, l)| [l.warn_fast, l.lock_fast, l.warn_mean, l.lock_mean])
-            .filter(|v| *v > 0)
-            .min()
     }
 
     /// Sets one value by its key, such as `out.syn.lock_fast`.

@@ -14,7 +14,7 @@ use lettre::message::{Attachment, Body, Mailbox, Message, MultiPart, SinglePart}
 use lettre::{Address, message::header};
 
 use super::xarf;
-use crate::store::Parcel;
+use crate::store::{Parcel, folder};
 
 /// Files of evidence, the most telling first.
 const FILES: [&str; 6] =
@@ -115,7 +115,7 @@ fn kind_of(name: &str) -> &'static str {
 
 /// A file of evidence as it is now; none when there is none, or no more.
 fn evidence(state: &Path, incident: &str, name: &str) -> Option<Vec<u8>> {
-    std::fs::read(state.join("evidence").join(incident).join(name)).ok()
+    std::fs::read(folder(state, incident).join(name)).ok()
 }
 
 /// Whether an event comes with the evidence of its incident.

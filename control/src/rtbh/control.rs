@@ -62,7 +62,8 @@ impl Control {
 
     /// What the BGP speaker may have to withdraw.
     pub fn to_withdraw(&self) -> BTreeSet<IpAddr> {
-        self.rtbh.rows().map(|r| r.address).filter(|a| !self.rtbh.announced().contains(a)).collect()
+        let rows = self.rtbh.rows().filter(|r| r.state != RtbhState::Announced);
+        rows.map(|r| r.address).collect()
     }
 
     /// The speaker's table, as far as it was asked for, after it was told of `announced`.
@@ -168,8 +169,7 @@ impl Control {
                 "withdraw one (cordon rtbh list), or raise [rtbh] announced_max",
             ));
         }
-        let held = i64::try_from(hold(&self.config.rtbh, 0).as_millis()).unwrap_or(i64::MAX);
-        let until = until.unwrap_or_else(|| at.plus_ms(held));
+        let until = until.unwrap_or_else(|| at.plus(hold(&self.config.rtbh, 0)));
         if until <= at {
             return Err(bad(
                 format!("the blackhole would end at {until}, which is over"),

@@ -10,6 +10,7 @@ use api::Target;
 use region::Side;
 
 use crate::control::Control;
+use crate::store::folder;
 
 const PAUSE: Duration = Duration::from_secs(1);
 /// The pause when nothing was found for a while: not every capture holds an attack.
@@ -73,7 +74,7 @@ impl Demo {
 /// What to try.
 fn explain(control: &Control, target: &Target, rule: &str, incident: &str) {
     let config = control.config();
-    let evidence = config.run.state.join("evidence").join(incident).join("summary.log");
+    let evidence = folder(&config.run.state, incident).join("summary.log");
     let evidence = evidence.display();
     let metrics = match config.control.metrics {
         Some(address) => format!("curl -s http://{address}/metrics"),

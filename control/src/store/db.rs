@@ -359,17 +359,18 @@ fn apply(tx: &Transaction<'_>, op: &StoreOp, origin: &str) -> Result<(), Failure
                 [if *on { "on" } else { "off" }],
             )?;
         }
-        StoreOp::Audit { at, who, what } => {
-            tx.prepare_cached("INSERT INTO audit (at, who, what) VALUES (?1, ?2, ?3)")?.execute(params![
-                at.unix_ms(),
-                who,
-                what
-            ])?;
-        }
+        StoreOp::Audit { at, who, what } => audit(tx, *at, who, what)?,
         StoreOp::Tell(tell) => outbox::put(tx, tell)?,
         StoreOp::Withdraw { thread, event, at, why } => outbox::withdraw(tx, thread, *event, *at, why)?,
         StoreOp::WriteEvidence { .. } | StoreOp::KeepInventory(_) | StoreOp::Retain { .. } => {}
     }
+    Ok(())
+}
+
+/// A line of the audit log.
+pub(super) fn audit(tx: &Transaction<'_>, at: Time, who: &str, what: &str) -> Result<(), Failure> {
+    let mut line = tx.prepare_cached("INSERT INTO audit (at, who, what) VALUES (?1, ?2, ?3)")?;
+    line.execute(params![at.unix_ms(), who, what])?;
     Ok(())
 }
 

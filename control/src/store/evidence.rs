@@ -3,11 +3,16 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::db::{Fault, number_of};
 
 const DIR: &str = "evidence";
+
+/// Where an incident's files lie.
+pub fn folder(state: &Path, incident: &str) -> PathBuf {
+    state.join(DIR).join(incident)
+}
 
 /// Names come from incident ids and from our own list of files; a path must not come of them.
 fn is_plain(name: &str) -> bool {
@@ -20,7 +25,7 @@ pub(super) fn write(state: &Path, incident: &str, name: &str, bytes: &[u8]) -> R
     if !is_plain(incident) || !is_plain(name) {
         return Err(Fault::Lasting(format!("evidence {incident:?}/{name:?}: this is no name for a file")));
     }
-    let dir = state.join(DIR).join(incident);
+    let dir = folder(state, incident);
     let path = dir.join(name);
     let size = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let before = std::fs::metadata(&path).map_or(0, |m| size(m.len()));
@@ -42,7 +47,7 @@ pub(super) fn bytes_of(state: &Path, incident: &str) -> u64 {
     if !is_plain(incident) {
         return 0;
     }
-    let files = std::fs::read_dir(state.join(DIR).join(incident)).into_iter().flatten().flatten();
+    let files = std::fs::read_dir(folder(state, incident)).into_iter().flatten().flatten();
     files.filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum()
 }
 
@@ -67,7 +72,7 @@ pub(super) fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<(
 
 /// Removes an incident's files. What cannot be removed stays: it costs space and nothing else.
 pub(super) fn remove(state: &Path, incident: &str) -> bool {
-    is_plain(incident) && std::fs::remove_dir_all(state.join(DIR).join(incident)).is_ok()
+    is_plain(incident) && std::fs::remove_dir_all(folder(state, incident)).is_ok()
 }
 
 /// The highest number of an incident that has evidence.

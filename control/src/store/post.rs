@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use api::{ErrorCode, Failure, OutboxRow, Payload, Response, Time};
 use crossbeam::channel::Sender;
-use rusqlite::params;
 use tokio::sync::{Notify, oneshot};
 
 use super::db::Fault;
@@ -207,8 +206,7 @@ impl Keeper {
                         "`cordon outbox list --all` says how far each one is",
                     )));
                 };
-                tx.prepare_cached("INSERT INTO audit (at, who, what) VALUES (?1, ?2, ?3)")?
-                    .execute(params![at.unix_ms(), who, what])?;
+                db::audit(tx, at, who, &what)?;
                 Ok(Ok(()))
             })
         })

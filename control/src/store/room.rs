@@ -4,7 +4,7 @@
 use api::Time;
 use rusqlite::params;
 
-use super::db::{Db, Fault};
+use super::db::{Db, Fault, audit};
 use super::evidence;
 use crate::log;
 
@@ -98,11 +98,7 @@ impl Db {
                 tx.prepare_cached("UPDATE incidents SET files_removed = ?2 WHERE id = ?1")?
                     .execute(params![id, at.unix_ms()])?;
             }
-            tx.execute(
-                "INSERT INTO audit (at, who, what) VALUES (?1, 'cordon', ?2)",
-                params![at.unix_ms(), what],
-            )?;
-            Ok(())
+            audit(tx, at, "cordon", &what)
         })?;
         Ok(freed)
     }
