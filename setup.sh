@@ -12,7 +12,7 @@ build_packages=(dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config make gcc
 # For 'make test': what it cannot do without, and what tests of single classes use.
 lint_packages=(shellcheck)
 tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus gobgpd jq python3-aiosmtpd valgrind netsniff-ng
-    dsniff dnsmasq-base isc-dhcp-client radvd)
+    dsniff dnsmasq-base isc-dhcp-client radvd zmap traceroute curl)
 # For 'make bench', which unpacks parts of DPDK's source package, places processes on cores, and draws plots.
 bench_packages=(xz-utils util-linux python3)
 
