@@ -287,15 +287,27 @@ impl Site {
 
     /// Whether a datagram arrives. One that does not is known to be dropped when all is at rest.
     pub(crate) fn passes(&self, side: &str, from: &str, to: &str) -> bool {
+        self.pass(side, &[[from, to]])[0]
+    }
+
+    /// The same of a datagram for each pair of addresses, all at once.
+    pub(crate) fn pass(&self, side: &str, from_to: &[[&str; 2]]) -> Vec<bool> {
         let other = if side == "in" { "out" } else { "in" };
         let bound = |a: &str| UdpSocket::bind((a, 0)).unwrap_or_else(|e| panic!("{a}: {e}"));
-        let receiver = self.ns.within(other, || bound(to));
-        let sender = self.ns.within(side, || bound(from));
+        let receivers: Vec<UdpSocket> =
+            self.ns.within(other, || from_to.iter().map(|[_, to]| bound(to)).collect());
+        let senders: Vec<UdpSocket> =
+            self.ns.within(side, || from_to.iter().map(|[from, _]| bound(from)).collect());
         let before = self.at_rest();
-        sender.send_to(b"x", receiver.local_addr().unwrap()).unwrap();
+        for (sender, receiver) in senders.iter().zip(&receivers) {
+            sender.send_to(b"x", receiver.local_addr().unwrap()).unwrap();
+        }
         self.assert_nothing_lost(&before);
-        receiver.set_nonblocking(true).unwrap();
-        receiver.recv(&mut [0; 1]).is_ok()
+        let arrived = |receiver: &UdpSocket| {
+            receiver.set_nonblocking(true).unwrap();
+            receiver.recv(&mut [0; 1]).is_ok()
+        };
+        receivers.iter().map(arrived).collect()
     }
 
     /// Packets of hping3, at most 2,500 a second; returns how many it sent.
