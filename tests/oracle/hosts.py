@@ -4,7 +4,8 @@
     hosts.py CAPTURE --internal PREFIX [--internal PREFIX ...] [--ipv6-host-length 64]
     hosts.py --jobs FILE
 
-prints one JSON object, {"hosts": [...], "totals": {...}}. With --jobs, FILE ("-": standard input) has one job a line,
+prints one JSON object, {"hosts": [...], "totals": {...}, "macs": {HOST: [MAC, ...]}}; "macs" says which devices sent with
+each host's address. With --jobs, FILE ("-": standard input) has one job a line,
 {"capture": PATH, "internal": [PREFIX, ...], "ipv6_host_length": 64}, and one line of JSON answers each; a job that
 cannot be done answers {"error": TEXT}.
 
@@ -226,6 +227,7 @@ def count(path, prefixes, ipv6_host_length=64):
     """The counts of a capture, in the form of hosts.json, and its totals."""
     internal = Internal(prefixes, ipv6_host_length)
     lines = {}
+    macs = {}
     packets = octets = 0
     unread = {MALFORMED: 0, NON_IP: 0, ARP: 0}
     for frame, _ in frames(path):
@@ -246,12 +248,18 @@ def count(path, prefixes, ipv6_host_length=64):
             line[column] += 1
             line[SYNS] += syn
             line[FRAGMENTS] += fragment
+            if direction == 0:
+                macs.setdefault(host, set()).add(frame[6:12].hex(":"))
     unread[NON_IP] += unread[ARP]
     hosts = [
         {"address": internal.name(h), "out": dict(zip(FIELDS, lines[h][0])), "in": dict(zip(FIELDS, lines[h][1]))}
         for h in sorted(lines)
     ]
-    return {"hosts": hosts, "totals": {"packets": packets, "bytes": octets, **unread}}
+    return {
+        "hosts": hosts,
+        "totals": {"packets": packets, "bytes": octets, **unread},
+        "macs": {internal.name(h): sorted(macs[h]) for h in sorted(macs)},
+    }
 
 
 def answer(job):
