@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::internet::{connect, server, wait_seconds};
 use common::site::{SOON, Site};
-use common::{Namespaces, skip};
+use common::{Daemon, Namespaces, eventually, skip};
 
 const CONNECTIONS: u16 = 500;
 const CLIENTS: u16 = 1_000;
@@ -52,19 +52,10 @@ fn datagrams(site: &Site, address: &str) -> usize {
     })
 }
 
-#[test]
-fn ordinary_work_is_no_scan_and_locks_nobody() {
-    if !common::have_root_and_netns() {
-        skip!("needs root and network namespaces");
-    }
-    if let Some(tool) = common::lacks(&["nmap", "hping3", "iperf3", "curl", "python3"]) {
-        skip!("{tool} is not installed");
-    }
-    let site = Site::new("");
-    connect(&site);
-    let _cordond = site.start();
-    let [fast, web, pinger, tracer, names, victim] = [20, 21, 22, 23, 24, 25].map(|n| server(&site, n));
-
+/// Ordinary work of six servers, beside each other, each of which has to succeed; takes longer than silence takes to be a
+/// failure. Returns their addresses.
+fn work(site: &Site) -> [String; 6] {
+    let [fast, web, pinger, tracer, names, victim] = [20, 21, 22, 23, 24, 25].map(|n| server(site, n));
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), vec![0x55; 8 << 20]).unwrap();
     let directory = folder.path().to_str().unwrap();
@@ -81,19 +72,17 @@ fn ordinary_work_is_no_scan_and_locks_nobody() {
         let said = site.ns.run("in", "curl", &options, SOON).expect_success();
         assert_eq!(said.trim(), (8 << 20).to_string());
     }
-    assert_eq!(connections(&site), usize::from(CONNECTIONS));
-    assert_eq!(datagrams(&site, &names), usize::from(CLIENTS));
+    assert_eq!(connections(site), usize::from(CONNECTIONS));
+    assert_eq!(datagrams(site, &names), usize::from(CLIENTS));
     let sweep = ["-n", "-sn", "-PE", "--send-ip", "-e", "in0", "-S", &pinger, "45.64.48.0/24"];
     let said = site.ns.run("in", "nmap", &sweep, SOON).expect_success();
     assert!(said.contains("256 hosts up"), "{said}");
-    // What traceroute sends, to somebody who is there and to somebody who is not; and itself, where it is installed.
+    // To somebody who is there and to somebody who is not; and what it sends, faster than it does.
     for to in ["45.64.3.1", "45.65.3.1"] {
         let probes = ["-2", "-s", "40000", "-p", "++33434", "-a", &tracer, "-I", "in0", to];
         assert_eq!(site.hping3("in", 90, &probes), 90);
-        if common::tool("traceroute").is_some() {
-            let options = ["-n", "-w", "0.2", "-q", "3", "-m", "20", "-s", &tracer, to];
-            site.ns.run("in", "traceroute", &options, SOON).expect_success();
-        }
+        let options = ["-n", "-w", "0.2", "-q", "3", "-m", "20", "-s", &tracer, to];
+        site.ns.run("in", "traceroute", &options, SOON).expect_success();
     }
     // One port of the victim answers with SYN-ACK, the other with RST; nobody has sent what they answer.
     let _listener = site.ns.within("in", || TcpListener::bind((victim.as_str(), 8080)).unwrap());
@@ -102,16 +91,98 @@ fn ordinary_work_is_no_scan_and_locks_nobody() {
     }
     let said = transfer.finish(SOON).expect_success();
     assert!(said.contains("receiver"), "{said}");
-    // Longer than silence takes to be a failure.
-    wait_seconds(&site, 7);
+    wait_seconds(site, 7);
 
-    assert_eq!(site.locks(), [] as [String; 0]);
-    let all = site.ask(&["incidents"]);
-    let scans = all.as_array().unwrap().iter().filter(|i| i["kind"] == "netscan" || i["kind"] == "portscan");
-    assert_eq!(scans.count(), 0, "{all}");
-    assert_eq!(all.as_array().unwrap().len(), 0, "{all}");
     assert!(site.counted(&victim, "inbound.syn") >= 10_000, "the flood has come");
     assert!(site.counted(&victim, "out.tcp") > 1_000, "and was answered");
     assert!(site.counted(&fast, "out.bytes") > 100 << 20, "at full speed");
     assert!(site.counted(Namespaces::SERVER, "out.syn") >= CONNECTIONS.into());
+    [fast, web, pinger, tracer, names, victim]
+}
+
+fn problem() -> Option<String> {
+    if !common::have_root_and_netns() {
+        return Some("needs root and network namespaces".to_owned());
+    }
+    let tools = ["nmap", "masscan", "zmap", "hping3", "iperf3", "curl", "traceroute", "python3"];
+    common::lacks(&tools).map(|tool| format!("{tool} is not installed (./setup.sh test)"))
+}
+
+#[test]
+fn ordinary_work_is_no_scan_and_locks_nobody() {
+    if let Some(problem) = problem() {
+        skip!("{problem}");
+    }
+    let site = Site::new("");
+    connect(&site);
+    let _cordond = site.start();
+    work(&site);
+    assert_eq!(site.locks(), [] as [String; 0]);
+    let all = site.ask(&["incidents"]);
+    assert_eq!(all.as_array().unwrap().len(), 0, "{all}");
+}
+
+/// Attackers beside ordinary work: reason of the lock, tool, options; SERVER stands for the attacker's address.
+const ATTACKS: [(&str, &str, &str); 5] = [
+    (
+        "netscan",
+        "zmap",
+        "-p 22 -r 600 -T 1 -i in0 -G 02:00:00:77:00:01 -S SERVER -C /dev/null -b /dev/null -o /dev/null \
+         --disable-syslog -q 45.65.32.0/22",
+    ),
+    (
+        "netscan",
+        "masscan",
+        "-p 443 45.65.64.0/18 --adapter in0 --adapter-ip SERVER --router-mac 02-00-00-77-00-01 --rate 600 --wait 0",
+    ),
+    (
+        "portscan",
+        "nmap",
+        "-n -Pn -sS --max-retries 0 --min-rate 300 --max-rate 600 --send-ip -e in0 -S SERVER -p 1-5000 45.64.0.1",
+    ),
+    (
+        "portscan",
+        "nmap",
+        "-n -Pn -sU --max-retries 0 --min-rate 300 --max-rate 600 --send-ip -e in0 -S SERVER -p 1-5000 45.64.0.2",
+    ),
+    ("attack-out", "hping3", "-n -q -S -p 80 -i u250 -c 20000 -I in0 -a SERVER 45.65.128.1"),
+];
+/// What the flood crosses while a whole core is busy with ordinary work.
+const LIMITS: &str = "[limits.out]\nsyn = { warn_fast = 500, lock_fast = 1_000 }\n";
+
+#[test]
+fn beside_attacks_ordinary_work_goes_on_and_only_the_attackers_are_locked() {
+    if let Some(problem) = problem() {
+        skip!("{problem}");
+    }
+    let site = Site::new(LIMITS);
+    connect(&site);
+    let _cordond = site.start();
+    let attackers: Vec<String> = (60..).take(ATTACKS.len()).map(|n| server(&site, n)).collect();
+    let running: Vec<Daemon> = ATTACKS
+        .iter()
+        .zip(&attackers)
+        .map(|((_, tool, options), address)| {
+            let options = options.replace("SERVER", address);
+            let words: Vec<&str> = options.split_whitespace().collect();
+            site.ns.spawn("in", *tool, &words)
+        })
+        .collect();
+    let innocent = work(&site);
+    for ((reason, ..), address) in ATTACKS.iter().zip(&attackers) {
+        let row = format!("{address} out {reason}");
+        eventually(&row, SOON, || site.locks().contains(&row).then_some(()));
+    }
+    drop(running);
+    // A tool that the machine held up catches up so fast that it is a flood besides.
+    let locks = site.locks();
+    let by_attacker = |row: &String| attackers.iter().any(|a| row.starts_with(&format!("{a} out ")));
+    assert!(locks.iter().all(by_attacker), "{locks:?}");
+    let all = site.ask(&["incidents"]);
+    let blamed = |a: &&String| all.as_array().unwrap().iter().any(|i| i["address"] == a.as_str());
+    assert_eq!(innocent.iter().find(blamed), None, "{all}");
+    for own in [Namespaces::SERVER, Namespaces::SERVER_2] {
+        assert!(!blamed(&&own.to_owned()), "{own}: {all}");
+        assert!(site.ns.pings("in", own, Namespaces::REMOTE));
+    }
 }
