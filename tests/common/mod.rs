@@ -17,6 +17,7 @@ mod namespaces;
 pub(crate) mod packets;
 pub(crate) mod pcap;
 mod promtext;
+pub(crate) mod raw;
 pub(crate) mod replay;
 pub(crate) mod site;
 pub(crate) mod stream;

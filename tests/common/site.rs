@@ -23,6 +23,8 @@ pub(crate) struct Site {
     folder: TempDir,
     tables: TempDir,
     queues: u16,
+    /// IPv4 addresses that the tables have room for.
+    pub(crate) hosts: u32,
     /// Prefixes of the servers.
     pub(crate) networks: Vec<String>,
     /// Gateways of the first of them.
@@ -71,6 +73,7 @@ impl Site {
             // Where there is memory for it: that is what the product's tables want.
             tables: tempfile::Builder::new().prefix("cordon-live-").tempdir_in("/dev/shm").unwrap(),
             queues,
+            hosts: 4096,
             networks: vec!["10.77.0.0/24".to_owned(), "fd77::/64".to_owned()],
             gateways: Vec::new(),
             sections: sections.to_owned(),
@@ -88,11 +91,12 @@ impl Site {
             |i: u8, interface| format!("net_af_packet{i},iface={interface},qpairs={},{RING}", self.queues);
         let mut text = format!(
             "[run]\ndir = \"{dir}\"\ntables = \"{tables}\"\nstate = \"{dir}/state\"\n\
-             [tables]\nhosts = 4096\nipv6_hosts = 1024\nlocks = 4096\n\
+             [tables]\nhosts = {}\nipv6_hosts = 1024\nlocks = 4096\n\
              [dataplane]\nqueues = {}\nmbufs = 4096\nrx_descriptors = 256\ntx_descriptors = 256\nidle_sleep = \"50us\"\n\
              eal = [\"--no-huge\", \"--no-shconf\", \"--no-pci\", \"--no-telemetry\", \"-m\", \"256\", \
              \"--file-prefix={}\"]\n\
              [[wire]]\nname = \"w\"\ninside = \"l2\"\ninside_port = \"{}\"\noutside_port = \"{}\"\n",
+            self.hosts,
             self.queues,
             self.ns.name("box"),
             port(0, "box_in"),
