@@ -18,7 +18,11 @@ const RUNS: u8 = 24;
 const PAUSE: Duration = Duration::from_millis(1);
 /// A tick is 100 ms. The rest is for machines that do other things as well; what is measured is printed.
 const BOUND: Duration = Duration::from_secs(2);
-/// From the first packet of a scan of 10,000 a second; half a second on a machine that does nothing else.
+/// From the first packet of a scan of 10,000 a second, where nothing holds Cordon up: what is promised.
+const PROMISED: Duration = Duration::from_millis(500);
+/// Runs of that; on a machine that does other things as well one of them has to keep the promise.
+const RUNS_FAST: u8 = 8;
+/// And half of them this.
 const BOUND_FAST: Duration = Duration::from_secs(5);
 /// More locks than the breaker lets pass by default.
 const MANY: &str = "[breaker]\nlocks_min = 1000\n";
@@ -40,6 +44,11 @@ fn sweep(site: &Site, server: &str, run: u8) -> Vec<Instant> {
             })
             .collect()
     })
+}
+
+fn since_1970(time: &serde_json::Value) -> Duration {
+    let time = humantime::parse_rfc3339(time.as_str().unwrap()).unwrap();
+    time.duration_since(std::time::UNIX_EPOCH).unwrap()
 }
 
 #[test]
@@ -74,7 +83,7 @@ fn a_netscan_is_dropped_a_tick_after_it_crosses_the_limit() {
 }
 
 #[test]
-fn a_scan_of_ten_thousand_a_second_is_locked_soon_after_its_first_packet() {
+fn a_scan_of_ten_thousand_a_second_is_locked_within_half_a_second_of_its_first_packet() {
     if !common::have_root_and_netns() {
         skip!("needs root and network namespaces");
     }
@@ -85,8 +94,8 @@ fn a_scan_of_ten_thousand_a_second_is_locked_soon_after_its_first_packet() {
     connect(&site);
     let _cordond = site.start();
     let _ping = site.ns.spawn("in", "ping", &PINGS);
-    let mut latencies = Vec::new();
-    for run in 0..5 {
+    let (mut latencies, mut own) = (Vec::new(), Vec::new());
+    for run in 0..RUNS_FAST {
         let address = server(&site, 20 + run);
         let witness = Witness::start(&site);
         let options = format!(
@@ -105,13 +114,19 @@ fn a_scan_of_ten_thousand_a_second_is_locked_soon_after_its_first_packet() {
             incidents.into_iter().find(|i| i["kind"] == "netscan" && i["action"] == "lock")
         });
         assert_eq!(scan["ports"], serde_json::json!([443]), "{scan}");
-        let at = row["created"].as_str().unwrap();
-        let at = humantime::parse_rfc3339(at).unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
-        latencies.push(at.saturating_sub(first));
+        latencies.push(since_1970(&row["created"]).saturating_sub(first));
+        // By Cordon's own times: from the first contact that proves the scan.
+        let actions = scan["actions"].as_array().unwrap();
+        let locked = actions.iter().find(|a| a["action"] == "lock").unwrap();
+        let proven = since_1970(&scan["first_seen"]);
+        assert!(proven + Duration::from_millis(1) >= first, "{scan}: before its first packet, {first:?}");
+        own.push(since_1970(&locked["at"]).saturating_sub(proven));
     }
-    let [p50, most] = [50, 100].map(|p| percentile(&mut latencies, p));
-    println!(
-        "from the first packet of 10,000 a second to the lock: p50 {p50:.1?}, at most {most:.1?}, 5 runs"
-    );
-    assert!(p50 < BOUND_FAST, "{latencies:?}");
+    for (what, all) in [("first packet", &mut latencies), ("first contact in the books", &mut own)] {
+        let [least, p50, most] = [0, 50, 100].map(|p| percentile(all, p));
+        println!(
+            "from the {what} of 10,000 a second to the lock: {least:.1?} to {most:.1?}, p50 {p50:.1?}, {RUNS_FAST} runs"
+        );
+        assert!(least < PROMISED && p50 < BOUND_FAST, "{what}: {all:?}");
+    }
 }
