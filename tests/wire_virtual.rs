@@ -113,7 +113,7 @@ fn the_feed_plays_each_packet_on_the_side_of_its_source() {
     for (server, dropped) in [("10.77.0.10", 0), ("10.77.0.11", frames / 4)] {
         for dir in Dir::ALL {
             let l = decisions.line(&facts, server, dir);
-            assert_eq!((l.packets, l.dropped), (frames / 4, dropped), "{server} {dir:?}");
+            assert_eq!((l.packets, u64::from(l.dropped)), (frames / 4, dropped), "{server} {dir:?}");
         }
     }
 }

@@ -443,7 +443,7 @@ pub(crate) fn traffic(facts: &Facts, host: HostId, dir: Dir) -> Traffic {
     Traffic {
         packets: t.packets,
         bytes: t.bytes,
-        dropped: t.dropped,
+        dropped: t.dropped.into(),
         tcp: t.tcp.into(),
         syn: t.syn.into(),
         udp: t.udp.into(),

@@ -75,7 +75,7 @@ impl Counts {
         Counts {
             packets: d.packets,
             bytes: d.bytes,
-            dropped: d.dropped,
+            dropped: narrow(d.dropped),
             tcp: narrow(d.tcp),
             udp: narrow(d.udp),
             icmp: narrow(d.icmp),

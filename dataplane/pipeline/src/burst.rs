@@ -8,7 +8,7 @@ use region::{Class, Dir, Facts, HostFlags, HostId, Policy, Side, Traits, Verdict
 
 use crate::parse::{Parsed, parse, parse_to};
 use crate::tally::Tally;
-use crate::view::{End, Judged, TELLS, Turn, View, low32};
+use crate::view::{End, TELLS, Turn, View, low32};
 use crate::{BURST, Frame, link};
 
 /// Ticks after the beginning of a watch generation in which answers to contacts of the one before may come: 6 s, longer than
@@ -38,7 +38,7 @@ pub(crate) struct Work {
     pub(crate) source: End,
     /// Not written for packets from inside.
     pub(crate) destination: End,
-    /// First of the IPv6 host that is looked for, then of the remote address of a contact.
+    /// First of the IPv6 host that is looked for, then of the remote address of a contact, or of the question that is answered.
     pub(crate) hash: u64,
 }
 const _: () = assert!(size_of::<Work>() == 64);
@@ -55,6 +55,35 @@ impl Work {
             Dir::Out => (self.parsed.source, self.parsed.destination),
             Dir::In => (self.parsed.destination, self.parsed.source),
         }
+    }
+}
+
+/// Numbers of packets in a burst.
+struct List {
+    numbers: [u8; BURST],
+    len: usize,
+}
+
+impl Default for List {
+    #[inline(always)]
+    fn default() -> List {
+        List { numbers: [0; BURST], len: 0 }
+    }
+}
+
+impl List {
+    /// Without a branch.
+    #[inline(always)]
+    fn push_if(&mut self, number: usize, wanted: bool) {
+        #[expect(clippy::cast_possible_truncation, reason = "below BURST")]
+        let number = number as u8;
+        self.numbers[self.len % BURST] = number;
+        self.len += usize::from(wanted);
+    }
+
+    #[inline(always)]
+    fn get(&self) -> &[u8] {
+        &self.numbers[..self.len.min(BURST)]
     }
 }
 
@@ -177,8 +206,7 @@ impl Pipeline {
             OUTSIDE => TELLS,
             _ => Traits::CONTACT | TELLS,
         };
-        let mut list = [0u8; BURST];
-        let mut listed = 0;
+        let mut list = List::default();
         let mut some_v6 = false;
         let mut n = 0;
         for (w, f) in self.work.iter_mut().zip(frames) {
@@ -186,10 +214,7 @@ impl Pipeline {
                 break;
             }
             let class = parse_to(f.bytes, f.length, &mut w.parsed);
-            #[expect(clippy::cast_possible_truncation, reason = "below BURST")]
-            let number = n as u8;
-            list[listed % BURST] = number;
-            listed += usize::from(w.parsed.traits.has(asks));
+            list.push_if(n, w.parsed.traits.has(asks));
             n += 1;
             tally.note(f.length, class, w.parsed.tagged);
             match class {
@@ -206,7 +231,7 @@ impl Pipeline {
         }
         let work = &mut self.work[..n.min(BURST)];
         let frames = &frames[..work.len()];
-        let list = &list[..listed.min(BURST)];
+        let list = list.get();
         if some_v6 {
             for w in work.iter_mut().filter(|w| w.parsed.class == Class::Ipv6) {
                 find_v6::<FROM>(v, w);
@@ -218,13 +243,24 @@ impl Pipeline {
         let from = link::From { servers: FROM != OUTSIDE, outside: FROM != INSIDE };
         let screened =
             frames.first().is_some_and(|f| f.segment) && link::screen(v, from, work, frames, verdicts);
-        // After it: a packet that is not its address's own opens no contact.
-        contacts::<FROM>(v, work, frames, list);
+        if FROM == OUTSIDE {
+            prefetch_answers(v, work, frames, list);
+        }
+        let mut watched = List::default();
         let dropped = if screened {
-            settle_screened::<FROM>(v, counters, work, frames, verdicts)
+            settle_screened::<FROM>(v, counters, work, frames, verdicts, &mut watched)
         } else {
-            settle::<FROM, false>(v, counters, work, frames, verdicts)
+            settle::<FROM, false>(v, counters, work, frames, verdicts, &mut watched)
         };
+        // Last what takes more of memory, a part of which has come meanwhile. After screening: a packet that is not its
+        // address's own opens no contact.
+        if FROM != MIRROR {
+            contacts::<FROM>(v, work, frames, list);
+            let watched = watched.get();
+            if !watched.is_empty() {
+                v.watch_all(if FROM == INSIDE { Dir::Out } else { Dir::In }, work, frames, verdicts, watched);
+            }
+        }
         match FROM {
             INSIDE => tally.flush(counters.side(Side::Inside)),
             OUTSIDE => tally.flush(counters.side(Side::Outside)),
@@ -340,16 +376,16 @@ fn prefetch_hosts<const FROM: u8>(v: &View<'_>, w: &Work) {
     if FROM != OUTSIDE
         && let Some(host) = w.source.host()
     {
-        v.prefetch(host, Dir::Out);
+        v.prefetch(host);
     }
     if FROM != INSIDE
         && let Some(host) = w.destination.host()
     {
-        v.prefetch(host, Dir::In);
+        v.prefetch(host);
     }
 }
 
-/// Asks the cache for what packets that have to do with contacts touch.
+/// Asks the cache for what packets that have to do with contacts touch first.
 #[inline(always)]
 fn prefetch_contacts<const FROM: u8>(v: &View<'_>, work: &mut [Work], list: &[u8]) {
     for i in list {
@@ -367,31 +403,44 @@ fn prefetch_contacts<const FROM: u8>(v: &View<'_>, work: &mut [Work], list: &[u8
             v.prefetch_answer(host, traits);
         }
     }
-    if FROM != OUTSIDE {
-        for i in list {
-            let Some(w) = work.get(usize::from(*i)) else { continue };
-            if let Some(host) = w.source.host()
-                && (FROM == INSIDE || w.parsed.traits.has(Traits::CONTACT))
-            {
-                v.prefetch_new_contact(host, w.parsed.traits, w.hash);
-            }
+}
+
+/// Asks the cache for the rows in which packets from outside may be marked as answers.
+#[inline(always)]
+fn prefetch_answers(v: &View<'_>, work: &mut [Work], frames: &[Frame<'_>], list: &[u8]) {
+    for i in list {
+        let i = usize::from(*i);
+        let (Some(w), Some(f)) = (work.get_mut(i), frames.get(i)) else { continue };
+        if let Some(host) = w.destination.host()
+            && v.may_answer(host)
+        {
+            w.hash = v.prefetch_question(host, w, f);
         }
     }
 }
 
-/// Third stage, over the packets that have to do with contacts: what they open or answer. A burst from one side only does
-/// one of both, so that which comes first is of no account; in a mirror it is, and the last stage does it.
+/// Over the packets that have to do with contacts: what they open or answer. A burst from one side only does one of both,
+/// so that which comes first is of no account; in a mirror it is, and the stage before does it.
 #[inline(always)]
-fn contacts<const FROM: u8>(v: &View<'_>, work: &mut [Work], frames: &[Frame<'_>], list: &[u8]) {
-    if FROM == MIRROR {
-        return;
+fn contacts<const FROM: u8>(v: &View<'_>, work: &[Work], frames: &[Frame<'_>], list: &[u8]) {
+    for i in list {
+        let Some(w) = work.get(usize::from(*i)) else { continue };
+        if FROM == INSIDE {
+            if let Some(host) = w.source.host() {
+                v.prefetch_new_contact(host, w.parsed.traits, w.hash);
+            }
+        } else if let Some(host) = w.destination.host()
+            && v.may_answer(host)
+        {
+            v.prefetch_row(w.hash);
+        }
     }
     for i in list {
         let i = usize::from(*i);
-        let (Some(w), Some(f)) = (work.get_mut(i), frames.get(i)) else { continue };
+        let (Some(w), Some(f)) = (work.get(i), frames.get(i)) else { continue };
         if FROM == INSIDE {
-            if w.source.host().is_some_and(|host| v.opens(host, w, f)) {
-                w.parsed.traits.0 |= Traits::OPENS;
+            if let Some(host) = w.source.host() {
+                v.opens(host, w, f);
             }
         } else if let Some(host) = w.destination.host() {
             v.hears(host, w, f);
@@ -410,7 +459,8 @@ fn side<const FROM: u8>(w: &Work) -> Side {
     }
 }
 
-/// Last stage, over a burst: verdicts and what they count. `SCREENED`: verdicts hold what was dropped before.
+/// Over a burst: verdicts and what they count. `SCREENED`: verdicts hold what was dropped before. Packets of watched hosts
+/// are listed in `watched`.
 #[inline(always)]
 fn settle<const FROM: u8, const SCREENED: bool>(
     v: &View<'_>,
@@ -418,15 +468,22 @@ fn settle<const FROM: u8, const SCREENED: bool>(
     work: &[Work],
     frames: &[Frame<'_>],
     verdicts: &mut [Verdict],
+    watched: &mut List,
 ) -> Passed {
     let mut dropped = Passed::default();
     let mut sides = [Tally::default(); 2];
-    for ((w, f), verdict) in work.iter().zip(frames).zip(verdicts) {
+    for (number, ((w, f), verdict)) in work.iter().zip(frames).zip(verdicts).enumerate() {
         let side = side::<FROM>(w);
         let to = counters.side(side);
         let before = if SCREENED { *verdict } else { Verdict::Forward };
         *verdict = match w.parsed.class {
-            Class::Ipv4 | Class::Ipv6 => judge::<FROM>(v, to, w, f, before),
+            Class::Ipv4 | Class::Ipv6 => {
+                let (verdict, is_watched) = judge::<FROM>(v, to, w, f, before);
+                if is_watched {
+                    watched.push_if(number, true);
+                }
+                verdict
+            }
             Class::Arp | Class::NonIp | Class::Malformed => before,
         };
         if FROM == MIRROR {
@@ -458,11 +515,13 @@ fn settle_screened<const FROM: u8>(
     work: &[Work],
     frames: &[Frame<'_>],
     verdicts: &mut [Verdict],
+    watched: &mut List,
 ) -> Passed {
-    settle::<FROM, true>(v, counters, work, frames, verdicts)
+    settle::<FROM, true>(v, counters, work, frames, verdicts, watched)
 }
 
-/// Enforce and account. `before`: what was decided before.
+/// Enforce and account. `before`: what was decided before. Says whether the packet is of a watched host, and has not been
+/// observed yet.
 #[inline(always)]
 fn judge<const FROM: u8>(
     v: &View<'_>,
@@ -470,7 +529,7 @@ fn judge<const FROM: u8>(
     w: &Work,
     f: &Frame<'_>,
     before: Verdict,
-) -> Verdict {
+) -> (Verdict, bool) {
     // In a mirror both ends count.
     let source = if FROM == OUTSIDE { End::NONE } else { w.source };
     let destination = if FROM == INSIDE { End::NONE } else { w.destination };
@@ -505,19 +564,26 @@ fn judge<const FROM: u8>(
         add(&to.no_slot, 1);
     }
     let dropped = verdict.is_drop();
-    let mut judged = Judged { work: w, frame: f, traits: w.parsed.traits, dropped };
+    let mut is_watched = false;
     if let Some(host) = source.host() {
-        let opens = FROM == MIRROR && w.parsed.traits.has(Traits::CONTACT) && v.opens(host, w, f);
-        judged.traits.0 |= if opens { Traits::OPENS } else { 0 };
-        v.account(host, Dir::Out, of_source, &judged);
+        if FROM == MIRROR && w.parsed.traits.has(Traits::CONTACT) {
+            v.opens(host, w, f);
+        }
+        is_watched = v.account(host, Dir::Out, of_source, w, f, dropped);
+        if FROM == MIRROR && is_watched {
+            v.watch(host, Dir::Out, w, f, dropped);
+        }
     }
     if let Some(host) = destination.host() {
-        v.account(host, Dir::In, of_destination, &Judged { traits: w.parsed.traits, ..judged });
+        is_watched = v.account(host, Dir::In, of_destination, w, f, dropped);
+        if FROM == MIRROR && is_watched {
+            v.watch(host, Dir::In, w, f, dropped);
+        }
         if FROM == MIRROR && w.parsed.traits.has(TELLS) {
             v.hears(host, w, f);
         }
     }
-    verdict
+    (verdict, FROM != MIRROR && is_watched)
 }
 
 /// Whether a lock drops a packet of this end.

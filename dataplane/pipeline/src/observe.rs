@@ -203,8 +203,19 @@ fn is_icmp_error(s: &Seen<'_>) -> bool {
     s.dir == Dir::In && matches!(s.parsed.protocol, ICMP | ICMPV6)
 }
 
+/// The keys under which a packet may be looked for: its flow's, and the one beyond the quota.
+pub(crate) fn keys(s: &Seen<'_>) -> [FlowKey; 2] {
+    let key = packet(s, false).key;
+    [key, key.without_ports()]
+}
+
+/// The key under which the question of an answer is looked for; none for an ICMP error, which quotes it.
+#[inline(always)]
+pub(crate) fn answered_key(s: &Seen<'_>) -> Option<FlowKey> {
+    (!is_icmp_error(s)).then(|| packet(s, false).key)
+}
+
 /// Counts a packet of a watched host in its flow, and copies its beginning.
-#[cold]
 #[inline(never)]
 pub(crate) fn observe(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
     let peer = s.dir == Dir::Out && out.is_peer(s.host, m.epoch, s.remote_hash);

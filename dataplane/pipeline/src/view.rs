@@ -5,15 +5,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use region::addressing::AddressingTable;
 use region::facts::{WorkerFacts, keyed_hash};
 use region::fanout::Map;
+use region::flows::FlowTable;
 use region::hosts_v6::HostsV6;
 use region::policy::{Bindings, BoundTable, FlagTable, Versions};
 use region::segment::SegmentTable;
 use region::touched::Touched;
-use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, WatchSlot, prefetch_to_write};
+use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, Verdict, WatchSlot};
 
-use crate::Frame;
 use crate::burst::Work;
-use crate::observe::{Moment, Seen, contact, early_answer, first_contact, observe, unprovoked};
+use crate::observe::{
+    Moment, Seen, answered_key, contact, early_answer, first_contact, keys, observe, unprovoked,
+};
+use crate::{BURST, Frame};
 
 /// A bit that no host's flags have: with it they never look like those of a host without anything to look up.
 const UNSURE: u8 = 0x80;
@@ -82,14 +85,6 @@ impl End {
 /// Traits of packets that tell a host something of its contacts.
 pub(crate) const TELLS: u16 = Traits::PEER | Traits::REACTION_TCP | Traits::REACTION_ICMP;
 
-/// A packet whose verdict is known.
-pub(crate) struct Judged<'a> {
-    pub(crate) work: &'a Work,
-    pub(crate) frame: &'a Frame<'a>,
-    pub(crate) traits: Traits,
-    pub(crate) dropped: bool,
-}
-
 /// What a worker knows of its moment, beside the policy.
 #[derive(Clone, Copy)]
 pub(crate) struct Turn {
@@ -140,11 +135,9 @@ impl<'a> View<'a> {
 
     /// Asks the cache for what every packet of a host touches.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, host: HostId, dir: Dir) {
+    pub(crate) fn prefetch(&self, host: HostId) {
         self.flags.prefetch(host);
-        if let Some(line) = self.out.line(host, dir) {
-            prefetch_to_write(line);
-        }
+        self.out.prefetch_line(host);
     }
 
     /// Asks the cache for what a packet that may answer a contact touches.
@@ -156,6 +149,9 @@ impl<'a> View<'a> {
         if traits.has(Traits::REACTION_TCP) {
             self.out.prefetch_fanout(host, self.moment.epoch, Map::Contacted);
         }
+        if traits.has(Traits::RARE) {
+            self.out.prefetch_rare(host);
+        }
         self.out.prefetch_early(host);
     }
 
@@ -164,6 +160,9 @@ impl<'a> View<'a> {
     pub(crate) fn prefetch_contact(&self, host: HostId, traits: Traits) {
         let first = if traits.has(Traits::TCP) { Map::Contacted } else { Map::Answered };
         self.out.prefetch_fanout(host, self.moment.epoch, first);
+        if traits.has(Traits::RARE) {
+            self.out.prefetch_rare(host);
+        }
     }
 
     /// The tick that the worker has turned to.
@@ -199,11 +198,13 @@ impl<'a> View<'a> {
         let (out, epoch) = (&self.out, self.moment.epoch);
         if traits.has(Traits::TCP) {
             if !out.has_fanout(host, epoch, Map::Contacted, hash) {
+                out.prefetch_rare(host);
                 out.prefetch_fanout(host, epoch, Map::Answered);
                 out.prefetch_fanout(host, epoch.wrapping_sub(1), Map::Answered);
             }
             out.prefetch_fanout(host, epoch, Map::Ports);
         } else if !out.has_fanout(host, epoch, Map::Answered, hash) {
+            out.prefetch_rare(host);
             out.prefetch_fanout(host, epoch, Map::Contacted);
             out.prefetch_fanout(host, epoch.wrapping_sub(1), Map::Answered);
             out.prefetch_fanout(host, epoch, Map::Ports);
@@ -238,45 +239,72 @@ impl<'a> View<'a> {
         self.policy.locked_at(self.versions.locks, address)
     }
 
-    /// Counts a packet for a host: its line, and its flow where it is watched.
+    /// Counts a packet for a host. Says whether the host is watched.
     #[inline(always)]
-    pub(crate) fn account(&self, host: HostId, dir: Dir, flags: HostFlags, p: &Judged<'_>) {
-        let Some(line) = self.out.line(host, dir) else { return };
-        if flags.has(HostFlags::WATCH) {
-            self.watch(host, dir, p.work, p.frame, p.dropped);
-        }
-        self.out.count(line, p.frame.length, p.traits, p.dropped);
-        self.out.mark(&self.touched, host);
-    }
-
-    /// Notes a packet that may open a contact of a host. True when it does.
-    #[inline(always)]
-    pub(crate) fn opens(&self, host: HostId, w: &Work, f: &Frame<'_>) -> bool {
-        let out = &self.out;
-        if out.line(host, Dir::Out).is_none()
-            || !contact(out, self.moment.epoch, self.hash_key, host, &w.parsed, f, w.hash)
-        {
+    pub(crate) fn account(
+        &self,
+        host: HostId,
+        dir: Dir,
+        flags: HostFlags,
+        w: &Work,
+        f: &Frame<'_>,
+        dropped: bool,
+    ) -> bool {
+        if !self.out.count(host, dir, f.length, w.parsed.traits, dropped) {
             return false;
         }
+        self.out.mark(&self.touched, host);
+        flags.has(HostFlags::WATCH)
+    }
+
+    /// Notes a packet that may open a contact of a host.
+    #[inline(always)]
+    pub(crate) fn opens(&self, host: HostId, w: &Work, f: &Frame<'_>) {
+        let out = &self.out;
+        if !out.has(host) || !contact(out, self.moment.epoch, self.hash_key, host, &w.parsed, f, w.hash) {
+            return;
+        }
+        out.count_opened(host);
         if !self.flags(host).has(HostFlags::WATCH) && self.flags_hold {
             first_contact(out, &self.moment, &seen(host, Dir::Out, w, f, false, WatchSlot(0), w.hash));
         }
-        true
+    }
+
+    /// Whether a packet to a host may answer a first contact of which there is a row.
+    #[inline(always)]
+    pub(crate) fn may_answer(&self, host: HostId) -> bool {
+        let (now, before) = self.out.early(host, self.moment.generation);
+        (now || (before && self.moment.fresh_generation)) && !self.flags(host).has(HostFlags::WATCH)
+    }
+
+    /// Asks the cache for where the row stands that a packet to a host may answer. Returns what [`View::prefetch_row`] takes.
+    #[inline(never)]
+    pub(crate) fn prefetch_question(&self, host: HostId, w: &Work, f: &Frame<'_>) -> u64 {
+        let key = answered_key(&seen(host, Dir::In, w, f, false, WatchSlot(0), 0));
+        key.map_or(0, |k| self.flows().prefetch(&k, self.hash_key))
+    }
+
+    /// Asks the cache for the row itself.
+    #[inline(never)]
+    pub(crate) fn prefetch_row(&self, hash: u64) {
+        self.flows().prefetch_row(hash);
+    }
+
+    #[inline(always)]
+    fn flows(&self) -> FlowTable<'a> {
+        self.facts.flows(self.out.worker, self.moment.generation)
     }
 
     /// Notes a packet to a host that may answer a contact of its own, or make its sender one who came first.
     #[inline(always)]
     pub(crate) fn hears(&self, host: HostId, w: &Work, f: &Frame<'_>) {
         let out = &self.out;
-        if out.line(host, Dir::In).is_none() {
+        if !out.has(host) {
             return;
         }
         let hash = self.remote_hash(w.parsed.source);
-        if !self.flags(host).has(HostFlags::WATCH) {
-            let (now, before) = out.early(host, self.moment.generation);
-            if now || (before && self.moment.fresh_generation) {
-                early_answer(out, &self.moment, &seen(host, Dir::In, w, f, false, WatchSlot(0), hash));
-            }
+        if self.may_answer(host) {
+            early_answer(out, &self.moment, &seen(host, Dir::In, w, f, false, WatchSlot(0), hash));
         }
         if w.parsed.traits.has(Traits::REACTION_TCP) {
             self.look_for_question(host, w, f, hash);
@@ -294,9 +322,46 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Keeps in detail what the listed packets of watched hosts are, all of one direction.
     #[cold]
     #[inline(never)]
-    fn watch(&self, host: HostId, dir: Dir, w: &Work, f: &Frame<'_>, dropped: bool) {
+    pub(crate) fn watch_all(
+        &self,
+        dir: Dir,
+        work: &[Work],
+        frames: &[Frame<'_>],
+        verdicts: &[Verdict],
+        list: &[u8],
+    ) {
+        let packets = || {
+            list.iter().filter_map(|i| {
+                let i = usize::from(*i);
+                let (w, f) = (work.get(i)?, frames.get(i)?);
+                let host = if dir == Dir::Out { w.source } else { w.destination }.host()?;
+                Some((host, w, f, verdicts.get(i)?.is_drop()))
+            })
+        };
+        // Each packet of a flood is a flow of its own, whose row is nowhere near.
+        let table = self.flows();
+        let mut hashes = [[0; 2]; BURST];
+        for ((host, w, f, dropped), hashes) in packets().zip(&mut hashes) {
+            if dir == Dir::Out {
+                self.out.prefetch_fanout(host, self.moment.epoch, Map::Answered);
+                self.out.prefetch_fanout(host, self.moment.epoch.wrapping_sub(1), Map::Answered);
+            }
+            *hashes = keys(&seen(host, dir, w, f, dropped, WatchSlot(0), 0))
+                .map(|key| table.prefetch(&key, self.hash_key));
+        }
+        hashes.iter().take(list.len()).flatten().for_each(|hash| table.prefetch_row(*hash));
+        for (host, w, f, dropped) in packets() {
+            self.watch(host, dir, w, f, dropped);
+        }
+    }
+
+    /// Keeps in detail what a packet of a watched host is.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn watch(&self, host: HostId, dir: Dir, w: &Work, f: &Frame<'_>, dropped: bool) {
         let slot = self.policy.watch_slot(host);
         if slot.0 != 0 {
             let hash = self.remote_hash(w.ends(dir).1);

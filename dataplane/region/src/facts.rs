@@ -12,11 +12,11 @@ use crate::flows::{
     BUCKETS, EVIDENCE_MAX, EvidenceRecord, EvidenceRing, FLOWS_MAX, FlowRow, FlowTable, WATCHED_MAX,
     WatchCell,
 };
-use crate::host::{Dir, HostId, HostLine, HostMarks, LineTotals, Marks, Traits};
+use crate::host::{self, Dir, HostId, HostLine, HostMarks, LineTotals, Marks, RareLine, Traits};
 use crate::hosts_v6::{HostsV6, SlotV6};
 use crate::layout::{Capacities, PORTS_MAX, Planner, Section, WORKERS_MAX};
 use crate::link::{LINK_MAX, LinkHead, LinkRecord, LinkRing};
-use crate::map::{Mapping, PageKind, RegionError, WriterLock, shared_struct};
+use crate::map::{Mapping, PageKind, RegionError, WriterLock, prefetch, prefetch_to_write, shared_struct};
 use crate::touched::{Touched, sizes};
 use crate::verdict::{Class, Side, Verdict};
 
@@ -170,7 +170,7 @@ const fn is_whole<T>(n: usize) -> bool {
 const _: () = {
     assert!(is_whole::<WorkerCounters>(1) && align_of::<WorkerCounters>() == LINE);
     assert!(is_whole::<PortCell>(1) && is_whole::<OwnLine>(1));
-    assert!(is_whole::<HostLine>(1) && is_whole::<FanoutMap>(1));
+    assert!(is_whole::<HostLine>(1) && is_whole::<RareLine>(1) && is_whole::<FanoutMap>(1));
     assert!(is_whole::<FlowRow>(1) && is_whole::<AtomicU64>(BUCKETS));
     assert!(is_whole::<WatchCell>(1) && is_whole::<EvidenceRecord>(1));
     assert!(is_whole::<LinkRecord>(1) && is_whole::<LinkHead>(1));
@@ -185,6 +185,7 @@ struct Layout {
     ports: Section,
     workers: Section,
     lines: Section,
+    rare: Section,
     touched_words: Section,
     touched_summary: Section,
     slots_v6: Section,
@@ -212,7 +213,8 @@ impl Layout {
         let mut p = Planner::new("facts", size_of::<FactsHeader>());
         let ports = p.table::<PortCell>(PORTS_MAX);
         let counters = p.table::<WorkerCounters>(workers);
-        let lines = p.table::<HostLine>(workers * hosts * 2);
+        let lines = p.table::<HostLine>(workers * hosts);
+        let rare = p.table::<RareLine>(workers * hosts);
         let touched_words = p.table::<AtomicU64>(workers * 2 * whole_lines::<AtomicU64>(words));
         let touched_summary = p.table::<AtomicU64>(workers * 2 * whole_lines::<AtomicU64>(summary));
         let slots_v6 = p.table::<SlotV6>(capacities.hosts_v6 as usize);
@@ -234,6 +236,7 @@ impl Layout {
             ports,
             workers: counters,
             lines,
+            rare,
             touched_words,
             touched_summary,
             slots_v6,
@@ -376,11 +379,14 @@ impl Facts {
         self.map.table(self.layout.workers)
     }
 
-    /// All lines of a worker, two a host.
+    /// The lines of a worker's hosts.
     #[inline]
-    pub fn lines(&self, worker: usize) -> &[HostLine] {
-        let n = self.layout.capacities.hosts() as usize * 2;
-        self.map.table::<HostLine>(self.layout.lines).get(worker * n..(worker + 1) * n).unwrap_or(&[])
+    fn lines(&self, worker: usize) -> (&[HostLine], &[RareLine]) {
+        let n = self.layout.capacities.hosts() as usize;
+        let own = worker * n..(worker + 1) * n;
+        let (lines, rare): (&[HostLine], &[RareLine]) =
+            (self.map.table(self.layout.lines), self.map.table(self.layout.rare));
+        (lines.get(own.clone()).unwrap_or(&[]), rare.get(own).unwrap_or(&[]))
     }
 
     /// The bitmap of a worker for the ticks of a parity.
@@ -401,8 +407,11 @@ impl Facts {
     pub fn totals(&self, host: HostId, dir: Dir) -> LineTotals {
         let workers = self.layout.capacities.workers as usize;
         (0..workers)
-            .filter_map(|w| self.lines(w).get(host.line(dir)))
-            .fold(LineTotals::default(), |sum, l| sum.plus(&l.read()))
+            .filter_map(|w| {
+                let (lines, rare) = self.lines(w);
+                Some(host::read(lines.get(host.index())?, rare.get(host.index())?, dir))
+            })
+            .fold(LineTotals::default(), |sum, l| sum.plus(&l))
     }
 
     /// Turns a worker to a new tick: clears the bitmap it will write from now on, then reports the tick as seen.
@@ -418,8 +427,10 @@ impl Facts {
     pub fn writer_for(&self, worker: usize) -> WorkerFacts<'_> {
         let n = whole_lines::<AtomicU8>(self.layout.capacities.hosts() as usize);
         let early: &[AtomicU8] = self.map.table(self.layout.early);
+        let (lines, rare) = self.lines(worker);
         WorkerFacts {
-            lines: self.lines(worker),
+            lines,
+            rare,
             fanout: self.fanout_maps(worker),
             early: early.get(worker * n..(worker + 1) * n).unwrap_or(&[]),
             macs: self.macs(worker),
@@ -645,6 +656,7 @@ impl Clock {
 #[derive(Clone, Copy)]
 pub struct WorkerFacts<'a> {
     lines: &'a [HostLine],
+    rare: &'a [RareLine],
     fanout: &'a [FanoutMap],
     /// For each host the generation of its latest row of a first contact.
     early: &'a [AtomicU8],
@@ -658,23 +670,54 @@ pub struct WorkerFacts<'a> {
 }
 
 impl<'a> WorkerFacts<'a> {
-    /// The line of a host; `None` when the id is beyond the tables.
+    /// Whether the tables have a place for a host.
     #[inline(always)]
-    pub fn line(&self, host: HostId, dir: Dir) -> Option<&'a HostLine> {
-        self.lines.get(host.line(dir))
+    pub fn has(&self, host: HostId) -> bool {
+        host.index() < self.lines.len()
     }
 
-    /// Counts one packet on `line`, which must be this worker's own.
+    /// Asks the cache for the line of a host.
     #[inline(always)]
-    pub fn count(&self, line: &HostLine, bytes: u32, traits: Traits, dropped: bool) {
-        line.count(bytes, traits, dropped);
+    pub fn prefetch_line(&self, host: HostId) {
+        if let Some(line) = self.lines.get(host.index()) {
+            prefetch_to_write(line);
+        }
+    }
+
+    /// Counts one packet of a host. False, and nothing is counted, when the id is beyond the tables.
+    #[inline(always)]
+    pub fn count(&self, host: HostId, dir: Dir, bytes: u32, traits: Traits, dropped: bool) -> bool {
+        let Some(line) = self.lines.get(host.index()) else { return false };
+        line.count(dir, bytes, traits, dropped);
+        if traits.has(Traits::RARE)
+            && let Some(rare) = self.rare.get(host.index())
+        {
+            rare.count(dir, traits);
+        }
+        true
+    }
+
+    /// Asks the cache for the line of what is rare.
+    #[inline(always)]
+    pub fn prefetch_rare(&self, host: HostId) {
+        if let Some(line) = self.rare.get(host.index()) {
+            prefetch_to_write(line);
+        }
+    }
+
+    /// Counts a first contact of a host.
+    #[inline(always)]
+    pub fn count_opened(&self, host: HostId) {
+        if let Some(rare) = self.rare.get(host.index()) {
+            rare.count_opened();
+        }
     }
 
     /// Asks the cache for a map of a host.
     #[inline(always)]
     pub fn prefetch_fanout(&self, host: HostId, epoch: u32, map: Map) {
         if let Some(m) = self.fanout.get(index(host.index(), epoch, map)) {
-            crate::map::prefetch(m);
+            prefetch(m);
         }
     }
 
@@ -723,7 +766,7 @@ impl<'a> WorkerFacts<'a> {
     #[inline(always)]
     pub fn prefetch_early(&self, host: HostId) {
         if let Some(e) = self.early.get(host.index()) {
-            crate::map::prefetch(e);
+            prefetch(e);
         }
     }
 

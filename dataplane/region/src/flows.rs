@@ -23,7 +23,7 @@ use std::sync::atomic::{
 use crate::facts::{add, keyed_hash};
 use crate::host::{Dir, HostId};
 use crate::locks::{load128, store128};
-use crate::map::shared_struct;
+use crate::map::{prefetch, prefetch_to_write, shared_struct};
 use crate::reflectors::is_reflector;
 
 /// Rows of a table: one worker, one generation.
@@ -40,6 +40,10 @@ pub const EVIDENCE_BYTES: usize = 104;
 const UDP: u8 = 17;
 /// Buckets that a look-up visits.
 const PROBES: usize = 8;
+/// Bits of a bucket word that hold a row's number plus one.
+const ROW_BITS: u32 = 16;
+const ROW: u64 = (1 << ROW_BITS) - 1;
+const _: () = assert!(FLOWS_MAX as u64 <= ROW);
 
 /// Number of a watched host, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,6 +156,19 @@ impl FlowKey {
         u64::from(self.protocol) << 32 | u64::from(self.local_port) << 16 | u64::from(self.remote_port)
     }
 
+    #[inline]
+    fn hash(&self, hash_key: [u64; 2]) -> u64 {
+        let own = u128::from(self.meta()) << 64 ^ u128::from(self.host.0);
+        keyed_hash(self.remote.rotate_left(32) ^ own, hash_key)
+    }
+
+    /// The key of the row that stands for all flows with an external beyond the quota.
+    #[inline]
+    pub fn without_ports(&self) -> FlowKey {
+        let kept = |port| if self.protocol == UDP && is_reflector(port) { port } else { 0 };
+        FlowKey { local_port: kept(self.local_port), remote_port: kept(self.remote_port), ..*self }
+    }
+
     fn of(host: u64, meta: u64, remote: u128) -> FlowKey {
         #[expect(clippy::cast_possible_truncation, reason = "parts of a packed word")]
         FlowKey {
@@ -165,20 +182,20 @@ impl FlowKey {
 }
 
 shared_struct! {
-    /// One flow. Written by this worker; read by control.
+    /// One flow. Written by this worker; read by control. What finds it and what an answer marks is on the first line.
     #[repr(align(64))]
     pub struct FlowRow {
         remote: [AtomicU64; 2],
         meta: AtomicU64,
+        host: AtomicU64,
+        flags: AtomicU64,
+        last: AtomicU64,
+        packets: [AtomicU64; 2],
+        bytes: [AtomicU64; 2],
         first: AtomicU64,
         local: [AtomicU64; 2],
         /// Opener, and the first packet's frame length from bit 8 on.
         opener: AtomicU64,
-        last: AtomicU64,
-        packets: [AtomicU64; 2],
-        bytes: [AtomicU64; 2],
-        flags: AtomicU64,
-        host: AtomicU64,
         /// Flows that began in a row without ports.
         began: AtomicU64,
         spare: AtomicU64,
@@ -300,13 +317,17 @@ shared_struct! {
 }
 const _: () = assert!(size_of::<WatchCell>() == 64);
 
+/// A number that begins at zero with each `period`.
+#[inline]
+fn used(word: &AtomicU64, period: u64) -> u64 {
+    let was = word.load(Relaxed);
+    if was >> 32 == period & 0xffff_ffff { was & 0xffff_ffff } else { 0 }
+}
+
 /// Counts up a number that begins at zero with each `period`. False, and unchanged, at `quota`.
 #[inline]
 pub(crate) fn within(word: &AtomicU64, period: u64, quota: u32) -> bool {
-    const LOW: u64 = 0xffff_ffff;
-    let period = period & LOW;
-    let was = word.load(Relaxed);
-    let n = if was >> 32 == period { was & LOW } else { 0 };
+    let n = used(word, period);
     if n >= u64::from(quota) {
         return false;
     }
@@ -337,26 +358,40 @@ impl<'a> FlowTable<'a> {
         self.len.store(0, Release);
     }
 
-    /// The bucket words that a key may stand in. A word is the generation and, below it, the row's number plus one.
+    /// The bucket words that a key of this hash may stand in.
     #[inline]
-    fn probe(&self, key: &FlowKey, hash_key: [u64; 2]) -> impl Iterator<Item = &'a AtomicU64> {
-        let own = u128::from(key.meta()) << 64 ^ u128::from(key.host.0);
-        let hash = keyed_hash(key.remote.rotate_left(32) ^ own, hash_key);
+    fn probe(&self, hash: u64) -> impl Iterator<Item = &'a AtomicU64> + use<'a> {
         let buckets = self.buckets;
         let start = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0);
         (0..PROBES).filter_map(move |i| buckets.get((start + i) & (BUCKETS - 1)))
     }
 
+    /// What a bucket word says above the row's number plus one: the generation, and below it a part of the hash, so that rows
+    /// of other keys need not be looked at.
+    #[inline]
+    fn tag(&self, hash: u64) -> u64 {
+        self.generation << 32 | hash >> 48 << ROW_BITS
+    }
+
+    /// The row that a bucket word names.
+    #[inline]
+    fn row(&self, word: u64) -> Option<&'a FlowRow> {
+        self.rows.get(usize::try_from(word & ROW).unwrap_or(0).wrapping_sub(1))
+    }
+
     /// The row of a key.
     #[inline]
-    fn find(&self, key: &FlowKey, hash_key: [u64; 2]) -> Option<&'a FlowRow> {
-        let (tag, meta, host) = (self.generation & 0xffff_ffff, key.meta(), u64::from(key.host.0));
-        for bucket in self.probe(key, hash_key) {
+    fn find(&self, key: &FlowKey, hash: u64) -> Option<&'a FlowRow> {
+        let (tag, meta, host) = (self.tag(hash), key.meta(), u64::from(key.host.0));
+        for bucket in self.probe(hash) {
             let word = bucket.load(Relaxed);
-            if word >> 32 != tag {
+            if word >> 32 != tag >> 32 {
                 return None;
             }
-            let row = self.rows.get(usize::try_from(word & 0xffff_ffff).unwrap_or(0).wrapping_sub(1))?;
+            if word & !ROW != tag {
+                continue;
+            }
+            let row = self.row(word)?;
             let same = row.meta.load(Relaxed) == meta && row.host.load(Relaxed) == host;
             if same && load128(&row.remote) == key.remote {
                 return Some(row);
@@ -365,21 +400,41 @@ impl<'a> FlowTable<'a> {
         None
     }
 
+    /// Asks the cache for the bucket in which a key most likely stands. Returns what [`FlowTable::prefetch_row`] takes.
+    #[inline]
+    pub fn prefetch(&self, key: &FlowKey, hash_key: [u64; 2]) -> u64 {
+        let hash = key.hash(hash_key);
+        if let Some(bucket) = self.probe(hash).next() {
+            prefetch(bucket);
+        }
+        hash
+    }
+
+    /// Asks the cache for the row of a key whose bucket is here by now.
+    #[inline]
+    pub fn prefetch_row(&self, hash: u64) {
+        let word = self.probe(hash).next().map_or(0, |b| b.load(Relaxed));
+        if word & !ROW == self.tag(hash)
+            && let Some(row) = self.row(word)
+        {
+            prefetch_to_write(row);
+        }
+    }
+
     /// Counts a packet in its row, or where there is none in the host's cell. Only the owning worker calls this.
     #[inline]
     pub fn count(&self, p: &FlowPacket, hash_key: [u64; 2], quota: u32) {
-        if let Some(row) = self.find(&p.key, hash_key).or_else(|| self.take(p, hash_key, quota)) {
+        let hash = p.key.hash(hash_key);
+        if let Some(row) = self.find(&p.key, hash).or_else(|| self.take(p, hash, quota)) {
             row.count(p);
             return;
         }
         // Beyond the quota one row for each external keeps what a flood to few of them comes to.
-        let kept = |port| if p.key.protocol == UDP && is_reflector(port) { port } else { 0 };
-        let key =
-            FlowKey { local_port: kept(p.key.local_port), remote_port: kept(p.key.remote_port), ..p.key };
-        let rest = FlowPacket { key, opener: Opener::None, flags: 0, ..*p };
+        let rest = FlowPacket { key: p.key.without_ports(), opener: Opener::None, flags: 0, ..*p };
+        let hash = rest.key.hash(hash_key);
         // As many of those as rows with ports; a row that nobody asked for gets half of a quota.
         let both = quota.saturating_mul(4);
-        if let Some(row) = self.find(&key, hash_key).or_else(|| self.take(&rest, hash_key, both)) {
+        if let Some(row) = self.find(&rest.key, hash).or_else(|| self.take(&rest, hash, both)) {
             row.count(&rest);
             add(
                 &row.began,
@@ -391,23 +446,27 @@ impl<'a> FlowTable<'a> {
         }
     }
 
-    fn take(&self, p: &FlowPacket, hash_key: [u64; 2], quota: u32) -> Option<&'a FlowRow> {
+    fn take(&self, p: &FlowPacket, hash: u64, quota: u32) -> Option<&'a FlowRow> {
         let n = self.len.load(Relaxed);
         // Half of the table is there for watched hosts alone.
         if p.slot.0 == 0 && n >= FLOWS_MAX as u64 / 2 {
             return None;
         }
         let row = self.rows.get(usize::try_from(n).ok()?)?;
-        let tag = self.generation & 0xffff_ffff;
-        let free = self.probe(&p.key, hash_key).find(|b| b.load(Relaxed) >> 32 != tag)?;
         // Thousands of clients, or spoofed ones, leave half of it to what the host does itself.
         let quota = if p.opener.asks() { quota } else { quota / 2 };
-        if p.slot.0 != 0 && !within(&self.cells.get(usize::from(p.slot.0))?.rows, self.generation, quota) {
+        let taken = if p.slot.0 == 0 { None } else { Some(&self.cells.get(usize::from(p.slot.0))?.rows) };
+        if taken.is_some_and(|rows| used(rows, self.generation) >= u64::from(quota)) {
+            return None;
+        }
+        let tag = self.tag(hash);
+        let free = self.probe(hash).find(|b| b.load(Relaxed) >> 32 != tag >> 32)?;
+        if taken.is_some_and(|rows| !within(rows, self.generation, quota)) {
             return None;
         }
         row.write_key(p);
         self.len.store(n + 1, Release);
-        free.store(tag << 32 | (n + 1), Relaxed);
+        free.store(tag | (n + 1), Relaxed);
         Some(row)
     }
 
@@ -423,7 +482,8 @@ impl<'a> FlowTable<'a> {
         if !self.takes_first_contacts() {
             return false;
         }
-        let Some(row) = self.find(&p.key, hash_key).or_else(|| self.take(p, hash_key, 0)) else {
+        let hash = p.key.hash(hash_key);
+        let Some(row) = self.find(&p.key, hash).or_else(|| self.take(p, hash, 0)) else {
             return false;
         };
         row.count(p);
@@ -433,9 +493,13 @@ impl<'a> FlowTable<'a> {
     /// Marks a flow: an ICMP error quotes it, or its first contact is answered. False when there is no such row. Only the
     /// owning worker calls this.
     pub fn mark(&self, key: &FlowKey, hash_key: [u64; 2], flags: u64) -> bool {
-        let row = self.find(key, hash_key);
+        let row = self.find(key, key.hash(hash_key));
         if let Some(row) = row {
-            row.flags.store(row.flags.load(Relaxed) | flags, Relaxed);
+            let before = row.flags.load(Relaxed);
+            // Nearly always they stand there already: a line that is only read stays where control has it, too.
+            if before | flags != before {
+                row.flags.store(before | flags, Relaxed);
+            }
         }
         row.is_some()
     }

@@ -9,12 +9,6 @@ use crate::map::shared_struct;
 pub struct HostId(pub u32);
 
 impl HostId {
-    /// Index of the host's line for a direction.
-    #[inline]
-    pub const fn line(self, dir: Dir) -> usize {
-        self.0 as usize * 2 + dir as usize
-    }
-
     /// Index into tables by host.
     #[inline]
     pub const fn index(self) -> usize {
@@ -106,10 +100,9 @@ impl Traits {
     pub const CONTACT: u16 = 1 << 9;
     /// Answers or comes first, as the destination sees it: SYN, SYN-ACK, UDP, ICMP that asks or replies.
     pub const PEER: u16 = 1 << 10;
-    /// A contact that is new in this epoch of the fan-out maps.
-    pub const OPENS: u16 = 1 << 11;
-    const RARE: u16 =
-        Self::OPENS | Self::SYN | Self::FRAGMENT | Self::SYN_ACK | Self::REACTION_TCP | Self::REACTION_ICMP;
+    /// What a [`RareLine`] counts of a packet.
+    pub const RARE: u16 =
+        Self::ICMP | Self::SYN | Self::FRAGMENT | Self::SYN_ACK | Self::REACTION_TCP | Self::REACTION_ICMP;
 
     /// Whether any bit of `bits` is set.
     #[inline]
@@ -121,30 +114,55 @@ impl Traits {
 /// The largest frame that counts as small, in bytes without FCS.
 pub const SMALL_FRAME_BYTES: u32 = 128;
 
+// What nearly every packet counts and what few do are kept apart, so that a host's both directions share a line: most
+// hosts that move do so in both, and lines that come from memory are what a packet waits for.
+//
+// Every field is written by this worker, once a packet, with relaxed stores; read by control, which takes differences and
+// never resets. The 32-bit counters wrap; each is at most `packets`, so a difference is exact as long as fewer than 2^32
+// packets came between two readings.
+
 shared_struct! {
-    /// Counters of one host in one direction on one worker: a cache line.
-    ///
-    /// Every field is written by this worker, once a packet, with relaxed stores; read by control, which takes
-    /// differences and never resets. The 32-bit counters wrap; each is at most `packets`, so a difference is exact
-    /// as long as fewer than 2^32 packets came between two readings.
-    #[repr(align(64))]
-    pub struct HostLine {
+    /// One direction in a [`HostLine`].
+    struct Common {
         packets: AtomicU64,
         bytes: AtomicU64,
-        dropped: AtomicU64,
         tcp: AtomicU32,
         udp: AtomicU32,
+        small: AtomicU32,
+        dropped: AtomicU32,
+    }
+}
+
+shared_struct! {
+    /// One direction in a [`RareLine`].
+    struct Rare {
         icmp: AtomicU32,
         syn: AtomicU32,
         fragments: AtomicU32,
         syn_ack: AtomicU32,
         reactions_tcp: AtomicU32,
         reactions_icmp: AtomicU32,
-        small: AtomicU32,
         opens: AtomicU32,
+        spare: AtomicU32,
     }
 }
-const _: () = assert!(size_of::<HostLine>() == 64 && align_of::<HostLine>() == 64);
+
+shared_struct! {
+    /// What nearly every packet of a host counts on one worker, by [`Dir`]: a cache line.
+    #[repr(align(64))]
+    pub struct HostLine {
+        dirs: [Common; 2],
+    }
+}
+
+shared_struct! {
+    /// What few packets of a host count on one worker, by [`Dir`]: a cache line.
+    #[repr(align(64))]
+    pub struct RareLine {
+        dirs: [Rare; 2],
+    }
+}
+const _: () = assert!(size_of::<HostLine>() == 64 && size_of::<RareLine>() == 64);
 
 shared_struct! {
     /// Signs on one worker that others use a host's address. Rarely written, by this worker; read by control, which takes
@@ -211,76 +229,88 @@ fn add64(c: &AtomicU64, n: u64) {
 impl HostLine {
     /// Counts one packet of `bytes`. Only the owning worker calls this.
     #[inline(always)]
-    pub(crate) fn count(&self, bytes: u32, traits: Traits, dropped: bool) {
-        add64(&self.packets, 1);
-        add64(&self.bytes, u64::from(bytes));
-        add32(&self.tcp, u32::from(traits.has(Traits::TCP)));
-        add32(&self.udp, u32::from(traits.has(Traits::UDP)));
-        add32(&self.small, u32::from(traits.has(Traits::SMALL)));
-        if traits.has(Traits::ICMP) {
-            add32(&self.icmp, 1);
-        }
-        if traits.has(Traits::RARE) {
-            add32(&self.syn, u32::from(traits.has(Traits::SYN)));
-            add32(&self.fragments, u32::from(traits.has(Traits::FRAGMENT)));
-            add32(&self.syn_ack, u32::from(traits.has(Traits::SYN_ACK)));
-            add32(&self.reactions_tcp, u32::from(traits.has(Traits::REACTION_TCP)));
-            add32(&self.reactions_icmp, u32::from(traits.has(Traits::REACTION_ICMP)));
-            add32(&self.opens, u32::from(traits.has(Traits::OPENS)));
-        }
+    pub(crate) fn count(&self, dir: Dir, bytes: u32, traits: Traits, dropped: bool) {
+        let c = &self.dirs[dir as usize];
+        add64(&c.packets, 1);
+        add64(&c.bytes, u64::from(bytes));
+        add32(&c.tcp, u32::from(traits.has(Traits::TCP)));
+        add32(&c.udp, u32::from(traits.has(Traits::UDP)));
+        add32(&c.small, u32::from(traits.has(Traits::SMALL)));
         if dropped {
-            add64(&self.dropped, 1);
+            add32(&c.dropped, 1);
         }
-    }
-
-    /// Reads all counters. A packet counted meanwhile may stand in some of them and not yet in others.
-    #[inline]
-    pub fn read(&self) -> LineTotals {
-        LineTotals {
-            packets: self.packets.load(Relaxed),
-            bytes: self.bytes.load(Relaxed),
-            dropped: self.dropped.load(Relaxed),
-            tcp: self.tcp.load(Relaxed),
-            udp: self.udp.load(Relaxed),
-            icmp: self.icmp.load(Relaxed),
-            syn: self.syn.load(Relaxed),
-            fragments: self.fragments.load(Relaxed),
-            syn_ack: self.syn_ack.load(Relaxed),
-            reactions_tcp: self.reactions_tcp.load(Relaxed),
-            reactions_icmp: self.reactions_icmp.load(Relaxed),
-            small: self.small.load(Relaxed),
-            opens: self.opens.load(Relaxed),
-        }
-    }
-
-    /// Overwrites all counters. Only control calls this, on its own table of what it has merged.
-    pub(crate) fn write(&self, t: &LineTotals) {
-        self.packets.store(t.packets, Relaxed);
-        self.bytes.store(t.bytes, Relaxed);
-        self.dropped.store(t.dropped, Relaxed);
-        self.tcp.store(t.tcp, Relaxed);
-        self.udp.store(t.udp, Relaxed);
-        self.icmp.store(t.icmp, Relaxed);
-        self.syn.store(t.syn, Relaxed);
-        self.fragments.store(t.fragments, Relaxed);
-        self.syn_ack.store(t.syn_ack, Relaxed);
-        self.reactions_tcp.store(t.reactions_tcp, Relaxed);
-        self.reactions_icmp.store(t.reactions_icmp, Relaxed);
-        self.small.store(t.small, Relaxed);
-        self.opens.store(t.opens, Relaxed);
     }
 }
 
-/// The counters of a [`HostLine`] as plain numbers: totals since the dataplane started, or a difference of two readings.
+impl RareLine {
+    /// Counts what is rare of a packet that has any of [`Traits::RARE`]. Only the owning worker calls this.
+    #[inline(always)]
+    pub(crate) fn count(&self, dir: Dir, traits: Traits) {
+        let c = &self.dirs[dir as usize];
+        add32(&c.icmp, u32::from(traits.has(Traits::ICMP)));
+        add32(&c.syn, u32::from(traits.has(Traits::SYN)));
+        add32(&c.fragments, u32::from(traits.has(Traits::FRAGMENT)));
+        add32(&c.syn_ack, u32::from(traits.has(Traits::SYN_ACK)));
+        add32(&c.reactions_tcp, u32::from(traits.has(Traits::REACTION_TCP)));
+        add32(&c.reactions_icmp, u32::from(traits.has(Traits::REACTION_ICMP)));
+    }
+
+    /// Counts a first contact. Only the owning worker calls this.
+    #[inline(always)]
+    pub(crate) fn count_opened(&self) {
+        add32(&self.dirs[Dir::Out as usize].opens, 1);
+    }
+}
+
+/// Both lines of a host in one direction. A packet counted meanwhile may stand in some of them and not yet in others.
+#[inline]
+pub(crate) fn read(line: &HostLine, rare: &RareLine, dir: Dir) -> LineTotals {
+    let (c, r) = (&line.dirs[dir as usize], &rare.dirs[dir as usize]);
+    LineTotals {
+        packets: c.packets.load(Relaxed),
+        bytes: c.bytes.load(Relaxed),
+        dropped: c.dropped.load(Relaxed),
+        tcp: c.tcp.load(Relaxed),
+        udp: c.udp.load(Relaxed),
+        small: c.small.load(Relaxed),
+        icmp: r.icmp.load(Relaxed),
+        syn: r.syn.load(Relaxed),
+        fragments: r.fragments.load(Relaxed),
+        syn_ack: r.syn_ack.load(Relaxed),
+        reactions_tcp: r.reactions_tcp.load(Relaxed),
+        reactions_icmp: r.reactions_icmp.load(Relaxed),
+        opens: r.opens.load(Relaxed),
+    }
+}
+
+/// Overwrites both lines of a host in one direction. Only control calls this, on its own table of what it has merged.
+pub(crate) fn write(line: &HostLine, rare: &RareLine, dir: Dir, t: &LineTotals) {
+    let (c, r) = (&line.dirs[dir as usize], &rare.dirs[dir as usize]);
+    c.packets.store(t.packets, Relaxed);
+    c.bytes.store(t.bytes, Relaxed);
+    c.dropped.store(t.dropped, Relaxed);
+    c.tcp.store(t.tcp, Relaxed);
+    c.udp.store(t.udp, Relaxed);
+    c.small.store(t.small, Relaxed);
+    r.icmp.store(t.icmp, Relaxed);
+    r.syn.store(t.syn, Relaxed);
+    r.fragments.store(t.fragments, Relaxed);
+    r.syn_ack.store(t.syn_ack, Relaxed);
+    r.reactions_tcp.store(t.reactions_tcp, Relaxed);
+    r.reactions_icmp.store(t.reactions_icmp, Relaxed);
+    r.opens.store(t.opens, Relaxed);
+}
+
+/// The counters of a [`HostLine`] and its [`RareLine`] in one direction as plain numbers: totals since the dataplane started, or a difference of two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LineTotals {
     /// Packets.
     pub packets: u64,
     /// Bytes of frames without FCS.
     pub bytes: u64,
-    /// Packets dropped, a part of `packets`.
-    pub dropped: u64,
-    /// TCP packets, modulo 2^32 (as all below).
+    /// Packets dropped, a part of `packets`; modulo 2^32 (as all below).
+    pub dropped: u32,
+    /// TCP packets.
     pub tcp: u32,
     /// UDP packets.
     pub udp: u32,

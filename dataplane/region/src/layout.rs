@@ -2,7 +2,7 @@
 //! header of each file, and sides that disagree refuse each other.
 
 /// Raised whenever the meaning of a field changes without its place changing.
-pub const LAYOUT_VERSION: u64 = 3;
+pub const LAYOUT_VERSION: u64 = 4;
 /// Most workers one dataplane can have.
 pub const WORKERS_MAX: usize = 64;
 /// Most ports one dataplane can have.

@@ -10,7 +10,7 @@ use crate::addr::Mac;
 use crate::addressing::{Addressing, AddressingTable, TooMany};
 use crate::facts::Facts;
 use crate::flows::{EVIDENCE_MAX, WATCHED_MAX, WatchSlot};
-use crate::host::{Dir, HostFlags, HostId, HostLine, LineTotals};
+use crate::host::{self, Dir, HostFlags, HostId, HostLine, LineTotals, RareLine};
 use crate::layout::{Capacities, Planner, Section, WORKERS_MAX};
 use crate::link::LINK_MAX;
 use crate::locks::{EXCEPTIONS_MAX, Exception, ExceptionCell, LockCell, LockedRange, excepted, locked_at};
@@ -95,6 +95,7 @@ struct Layout {
     watch: Section,
     macs: Section,
     accounted: Section,
+    accounted_rare: Section,
     requests: Section,
     config: [Section; 2],
     size: usize,
@@ -111,7 +112,8 @@ impl Layout {
         let flags = p.table::<AtomicU8>(c.hosts() as usize);
         let watch = p.table::<AtomicU16>(c.hosts() as usize);
         let macs = p.table::<AtomicU64>(c.hosts() as usize);
-        let accounted = p.table::<HostLine>(c.hosts() as usize * 2);
+        let accounted = p.table::<HostLine>(c.hosts() as usize);
+        let accounted_rare = p.table::<RareLine>(c.hosts() as usize);
         let requests = p.table::<[AtomicU64; 4]>(REQUESTS_MAX);
         let config = [p.table::<AtomicU8>(CONFIG_MAX), p.table::<AtomicU8>(CONFIG_MAX)];
         let (size, hash) = p.finish();
@@ -124,6 +126,7 @@ impl Layout {
             watch,
             macs,
             accounted,
+            accounted_rare,
             requests,
             config,
             size,
@@ -651,16 +654,20 @@ impl Policy {
 
     /// What control has merged of a host so far. Survives control, so that nothing of a gap is missed.
     pub fn accounted(&self, host: HostId, dir: Dir) -> LineTotals {
-        let cells: &[HostLine] = self.map.table(self.layout.accounted);
-        cells.get(host.line(dir)).map(HostLine::read).unwrap_or_default()
+        self.accounted_lines(host).map_or(LineTotals::default(), |(line, rare)| host::read(line, rare, dir))
     }
 
     /// Records what control has merged.
     pub fn set_accounted(&self, host: HostId, dir: Dir, totals: &LineTotals) {
-        let cells: &[HostLine] = self.map.table(self.layout.accounted);
-        if let Some(c) = cells.get(host.line(dir)) {
-            c.write(totals);
+        if let Some((line, rare)) = self.accounted_lines(host) {
+            host::write(line, rare, dir, totals);
         }
+    }
+
+    fn accounted_lines(&self, host: HostId) -> Option<(&HostLine, &RareLine)> {
+        let lines: &[HostLine] = self.map.table(self.layout.accounted);
+        let rare: &[RareLine] = self.map.table(self.layout.accounted_rare);
+        Some((lines.get(host.index())?, rare.get(host.index())?))
     }
 
     /// Asks housekeeping for an IPv6 host. False when too many wait: ask again later.
