@@ -126,6 +126,16 @@ pub(crate) const CASES: &[Case] = &[
         bound: true,
         ..MANY
     },
+    Case { name: "one-watched", what: "one server that is watched, one flow", watched: true, ..ONE },
+    Case {
+        name: "flood-watched",
+        what: "spoofed UDP flood on one server that is watched",
+        payload: Payload::Udp,
+        from: From::Outside,
+        fresh: true,
+        watched: true,
+        ..ONE
+    },
     // Timed only (bench/pipeline): they have no budget.
     Case { name: "hosts-64k-tcp", what: "65,536 servers, TCP", payload: Payload::Ack, ..MANY },
     Case { name: "hosts-64k-udp", what: "65,536 servers, UDP", payload: Payload::Udp, ..MANY },
@@ -135,15 +145,6 @@ pub(crate) const CASES: &[Case] = &[
         hosts: 1 << 20,
         fresh: true,
         ..MANY
-    },
-    Case {
-        name: "flood-watched",
-        what: "spoofed UDP flood on one server that is watched",
-        payload: Payload::Udp,
-        from: From::Outside,
-        fresh: true,
-        watched: true,
-        ..ONE
     },
 ];
 

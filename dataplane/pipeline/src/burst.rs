@@ -47,15 +47,6 @@ impl Work {
     fn new() -> Work {
         Work { parsed: Parsed::default(), source: End::NONE, destination: End::NONE, hash: 0 }
     }
-
-    /// The host's address and the other one.
-    #[inline(always)]
-    pub(crate) fn ends(&self, dir: Dir) -> (u128, u128) {
-        match dir {
-            Dir::Out => (self.parsed.source, self.parsed.destination),
-            Dir::In => (self.parsed.destination, self.parsed.source),
-        }
-    }
 }
 
 /// Numbers of packets in a burst.
@@ -571,13 +562,13 @@ fn judge<const FROM: u8>(
         }
         is_watched = v.account(host, Dir::Out, of_source, w, f, dropped);
         if FROM == MIRROR && is_watched {
-            v.watch(host, Dir::Out, w, f, dropped);
+            v.watch(Dir::Out, std::iter::once((host, w, f, dropped)));
         }
     }
     if let Some(host) = destination.host() {
         is_watched = v.account(host, Dir::In, of_destination, w, f, dropped);
         if FROM == MIRROR && is_watched {
-            v.watch(host, Dir::In, w, f, dropped);
+            v.watch(Dir::In, std::iter::once((host, w, f, dropped)));
         }
         if FROM == MIRROR && w.parsed.traits.has(TELLS) {
             v.hears(host, w, f);

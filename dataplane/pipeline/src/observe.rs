@@ -1,13 +1,13 @@
 //! What is kept of watched hosts' packets: exact flows, and evidence. Out of the common path: few hosts are watched.
 
-use region::facts::WorkerFacts;
+use region::facts::{WorkerFacts, keyed_hash};
 use region::fanout::Map;
-use region::flows::{EvidenceMeta, FlowKey, FlowPacket, Opener, flag};
+use region::flows::{EvidenceMeta, FlowKey, FlowPacket, FlowTable, Opener, Sought, flag};
 use region::policy::WatchLimits;
 use region::{Dir, HostId, Traits, WatchSlot};
 
-use crate::Frame;
 use crate::parse::{ACK, FIN, ICMP, ICMPV6, PSH, Parsed, RST, SYN, TCP, UDP, URG, answers, asks, is_error};
+use crate::{BURST, Frame};
 
 /// What a burst knows of its moment.
 #[derive(Clone, Copy)]
@@ -25,16 +25,20 @@ pub(crate) struct Moment {
 #[derive(Clone, Copy)]
 pub(crate) struct Seen<'a> {
     pub(crate) host: HostId,
-    pub(crate) slot: WatchSlot,
     pub(crate) dir: Dir,
     pub(crate) parsed: &'a Parsed,
     pub(crate) frame: &'a Frame<'a>,
-    /// The external address in the fan-out maps.
-    pub(crate) remote_hash: u64,
     /// Addresses as [`region::Addr::as_u128`] writes them.
     pub(crate) local: u128,
     pub(crate) remote: u128,
     pub(crate) dropped: bool,
+}
+
+impl Seen<'_> {
+    /// The external address in the fan-out maps.
+    fn remote_hash(&self, m: &Moment) -> u64 {
+        keyed_hash(self.parsed.ends(self.dir).1, m.hash_key)
+    }
 }
 
 /// Ports, how the packet would begin a flow, and what it says of one.
@@ -84,6 +88,7 @@ fn question(icmp: u8, kind: u8) -> u8 {
     }
 }
 
+#[inline(always)]
 fn read(p: &Parsed, bytes: &[u8]) -> Transport {
     let at = usize::from(p.transport);
     if at == 0 {
@@ -167,18 +172,14 @@ fn quoted(s: &Seen<'_>) -> Option<(FlowKey, u64)> {
     Some((FlowKey { host: s.host, remote, protocol, local_port, remote_port }, says))
 }
 
-/// A packet of a host in its flow. `peer`: the external came first or answered lately.
-fn packet(s: &Seen<'_>, peer: bool) -> FlowPacket {
+/// A packet of a host in its flow, as if nobody watched. UDP counts as sent to an external that neither came first nor
+/// answered.
+#[inline(always)]
+fn packet(s: &Seen<'_>) -> FlowPacket {
     let t = read(s.parsed, s.frame.bytes);
     let icmp = matches!(s.parsed.protocol, ICMP | ICMPV6);
     let (local_port, remote_port, opener, flags) = match s.dir {
-        Dir::Out => {
-            let opener = match t.opener {
-                Opener::Udp if peer => Opener::UdpToPeer,
-                o => o,
-            };
-            (t.source_port, t.destination_port, opener, if t.accepts { flag::ACCEPTS } else { 0 })
-        }
+        Dir::Out => (t.source_port, t.destination_port, t.opener, if t.accepts { flag::ACCEPTS } else { 0 }),
         Dir::In => {
             let opener = if t.may_open { Opener::RemoteFirst } else { Opener::None };
             // The type of an ICMP message stands where the external's port does, whoever sent it.
@@ -189,7 +190,7 @@ fn packet(s: &Seen<'_>, peer: bool) -> FlowPacket {
     };
     FlowPacket {
         key: FlowKey { host: s.host, remote: s.remote, protocol: s.parsed.protocol, local_port, remote_port },
-        slot: s.slot,
+        slot: WatchSlot(0),
         local: s.local,
         dir: s.dir,
         bytes: s.frame.length,
@@ -203,45 +204,72 @@ fn is_icmp_error(s: &Seen<'_>) -> bool {
     s.dir == Dir::In && matches!(s.parsed.protocol, ICMP | ICMPV6)
 }
 
-/// The keys under which a packet may be looked for: its flow's, and the one beyond the quota.
-pub(crate) fn keys(s: &Seen<'_>) -> [FlowKey; 2] {
-    let key = packet(s, false).key;
-    [key, key.without_ports()]
-}
-
 /// The key under which the question of an answer is looked for; none for an ICMP error, which quotes it.
 #[inline(always)]
 pub(crate) fn answered_key(s: &Seen<'_>) -> Option<FlowKey> {
-    (!is_icmp_error(s)).then(|| packet(s, false).key)
+    (!is_icmp_error(s)).then(|| packet(s).key)
 }
 
-/// Counts a packet of a watched host in its flow, and copies its beginning.
-#[inline(never)]
-pub(crate) fn observe(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
-    let peer = s.dir == Dir::Out && out.is_peer(s.host, m.epoch, s.remote_hash);
+/// Counts packets of watched hosts in their flows, and copies their beginnings; `slot` says which slot a host has. Each
+/// packet of a flood is a flow of its own, whose row is nowhere near: all are asked for before the first is needed.
+#[inline(always)]
+pub(crate) fn observe<'p>(
+    out: &WorkerFacts<'_>,
+    m: &Moment,
+    packets: impl Iterator<Item = Seen<'p>> + Clone,
+    slot: impl Fn(HostId) -> WatchSlot,
+) {
     let table = out.facts.flows(out.worker, m.generation);
-    table.count(&packet(s, peer), m.hash_key, m.limits.flow_quota);
-    if is_icmp_error(s)
-        && let Some((key, says)) = quoted(s)
-    {
+    let quota = m.limits.flow_quota;
+    let mut ahead = [(FlowPacket::NONE, Sought::default()); BURST];
+    let mut n = 0;
+    for (s, (p, sought)) in packets.clone().zip(&mut ahead) {
+        *p = packet(&s);
+        p.slot = slot(s.host);
+        *sought = table.seek(p, m.hash_key, quota);
+        if p.opener == Opener::Udp {
+            out.prefetch_fanout(s.host, m.epoch, Map::Answered);
+            out.prefetch_fanout(s.host, m.epoch.wrapping_sub(1), Map::Answered);
+        }
+        n += 1;
+    }
+    let ahead = &mut ahead[..n.min(BURST)];
+    ahead.iter().for_each(|(_, sought)| table.seek_rows(sought));
+    let ring = out.facts.evidence(out.worker);
+    for (s, (p, sought)) in packets.zip(ahead).filter(|(_, (p, _))| p.slot.0 != 0) {
+        if p.opener == Opener::Udp && s.dir == Dir::Out && out.is_peer(s.host, m.epoch, s.remote_hash(m)) {
+            p.opener = Opener::UdpToPeer;
+        }
+        table.count_at(p, sought, m.hash_key, quota);
+        if is_icmp_error(&s) {
+            refused(&table, m, &s);
+        }
+        let meta = EvidenceMeta {
+            slot: p.slot,
+            dir: s.dir,
+            dropped: s.dropped,
+            length: s.frame.length,
+            time: s.frame.time,
+        };
+        ring.push(&meta, s.frame.bytes, m.limits.evidence_read, m.tick, m.limits.evidence_quota);
+    }
+}
+
+/// Marks the flow that an ICMP error quotes. False when it quotes none.
+#[cold]
+fn refused(table: &FlowTable<'_>, m: &Moment, s: &Seen<'_>) -> bool {
+    let quoted = quoted(s);
+    if let Some((key, says)) = quoted {
         table.mark(&key, m.hash_key, says);
     }
-    let meta = EvidenceMeta {
-        slot: s.slot,
-        dir: s.dir,
-        dropped: s.dropped,
-        length: s.frame.length,
-        time: s.frame.time,
-    };
-    let ring = out.facts.evidence(out.worker);
-    ring.push(&meta, s.frame.bytes, m.limits.evidence_read, m.tick, m.limits.evidence_quota);
+    quoted.is_some()
 }
 
 /// Notes a new contact of a host that is not watched.
 #[inline(never)]
 pub(crate) fn first_contact(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
     let table = out.facts.flows(out.worker, m.generation);
-    if table.takes_first_contacts() && table.note(&packet(s, false), m.hash_key) {
+    if table.takes_first_contacts() && table.note(&packet(s), m.hash_key) {
         out.set_early(s.host, m.generation);
     }
 }
@@ -250,13 +278,10 @@ pub(crate) fn first_contact(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
 #[inline(never)]
 pub(crate) fn early_answer(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
     let table = out.facts.flows(out.worker, m.generation);
-    if is_icmp_error(s)
-        && let Some((key, says)) = quoted(s)
-    {
-        table.mark(&key, m.hash_key, says);
+    if is_icmp_error(s) && refused(&table, m, s) {
         return;
     }
-    let p = packet(s, false);
+    let p = packet(s);
     if p.flags == 0 || table.mark(&p.key, m.hash_key, p.flags) || !m.fresh_generation {
         return;
     }
@@ -320,7 +345,7 @@ pub(crate) fn contact(
         TCP | UDP => be16(f.bytes, usize::from(p.transport) + 2),
         _ => 0,
     };
-    let port_hash = region::facts::keyed_hash(u128::from(port), hash_key);
+    let port_hash = keyed_hash(u128::from(port), hash_key);
     let fresh_port = out.touch_fanout(host, epoch, Map::Ports, port_hash);
     fresh || fresh_port
 }

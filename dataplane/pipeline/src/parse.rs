@@ -7,7 +7,7 @@
 use std::hint;
 
 use region::host::SMALL_FRAME_BYTES;
-use region::{Class, Traits};
+use region::{Class, Dir, Traits};
 
 /// Tags that are looked through; more make a frame non-IP.
 pub const TAGS_MAX: usize = 4;
@@ -57,6 +57,17 @@ impl Parsed {
             protocol: NONE,
             transport: 0,
             end: 0,
+        }
+    }
+}
+
+impl Parsed {
+    /// The host's address, and the other one.
+    #[inline(always)]
+    pub(crate) fn ends(&self, dir: Dir) -> (u128, u128) {
+        match dir {
+            Dir::Out => (self.source, self.destination),
+            Dir::In => (self.destination, self.source),
         }
     }
 }

@@ -10,13 +10,11 @@ use region::hosts_v6::HostsV6;
 use region::policy::{Bindings, BoundTable, FlagTable, Versions};
 use region::segment::SegmentTable;
 use region::touched::Touched;
-use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, Verdict, WatchSlot};
+use region::{Addr, Class, Dir, Facts, HostFlags, HostId, Policy, Traits, Verdict};
 
+use crate::Frame;
 use crate::burst::Work;
-use crate::observe::{
-    Moment, Seen, answered_key, contact, early_answer, first_contact, keys, observe, unprovoked,
-};
-use crate::{BURST, Frame};
+use crate::observe::{Moment, Seen, answered_key, contact, early_answer, first_contact, observe, unprovoked};
 
 /// A bit that no host's flags have: with it they never look like those of a host without anything to look up.
 const UNSURE: u8 = 0x80;
@@ -215,7 +213,7 @@ impl<'a> View<'a> {
     #[inline(always)]
     pub(crate) fn locked(&self, host: HostId, flags: HostFlags, w: &Work, dir: Dir) -> bool {
         let usual = if w.parsed.class == Class::Ipv6 { HostFlags::KNOWN } else { 0 };
-        flags.0 | self.unsure != usual && self.locked_by(Some(host), flags, w, dir)
+        flags.0 & !HostFlags::WATCH | self.unsure != usual && self.locked_by(Some(host), flags, w, dir)
     }
 
     /// Whether a lock drops a packet of an end that has to be looked at; `None` for an address without a slot.
@@ -225,7 +223,7 @@ impl<'a> View<'a> {
             return false;
         }
         let v6 = w.parsed.class == Class::Ipv6;
-        let (local, remote) = w.ends(dir);
+        let (local, remote) = w.parsed.ends(dir);
         // Flags are one load; locks are looked up by address where they cannot be trusted yet.
         let trusted = host.is_some() && self.flags_hold && (!v6 || flags.has(HostFlags::KNOWN));
         let bits = if trusted { flags } else { self.by_address(as_u128(v6, local)) };
@@ -266,7 +264,7 @@ impl<'a> View<'a> {
         }
         out.count_opened(host);
         if !self.flags(host).has(HostFlags::WATCH) && self.flags_hold {
-            first_contact(out, &self.moment, &seen(host, Dir::Out, w, f, false, WatchSlot(0), w.hash));
+            first_contact(out, &self.moment, &seen(host, Dir::Out, w, f, false));
         }
     }
 
@@ -280,7 +278,7 @@ impl<'a> View<'a> {
     /// Asks the cache for where the row stands that a packet to a host may answer. Returns what [`View::prefetch_row`] takes.
     #[inline(never)]
     pub(crate) fn prefetch_question(&self, host: HostId, w: &Work, f: &Frame<'_>) -> u64 {
-        let key = answered_key(&seen(host, Dir::In, w, f, false, WatchSlot(0), 0));
+        let key = answered_key(&seen(host, Dir::In, w, f, false));
         key.map_or(0, |k| self.flows().prefetch(&k, self.hash_key))
     }
 
@@ -304,7 +302,7 @@ impl<'a> View<'a> {
         }
         let hash = self.remote_hash(w.parsed.source);
         if self.may_answer(host) {
-            early_answer(out, &self.moment, &seen(host, Dir::In, w, f, false, WatchSlot(0), hash));
+            early_answer(out, &self.moment, &seen(host, Dir::In, w, f, false));
         }
         if w.parsed.traits.has(Traits::REACTION_TCP) {
             self.look_for_question(host, w, f, hash);
@@ -323,7 +321,6 @@ impl<'a> View<'a> {
     }
 
     /// Keeps in detail what the listed packets of watched hosts are, all of one direction.
-    #[cold]
     #[inline(never)]
     pub(crate) fn watch_all(
         &self,
@@ -333,62 +330,36 @@ impl<'a> View<'a> {
         verdicts: &[Verdict],
         list: &[u8],
     ) {
-        let packets = || {
-            list.iter().filter_map(|i| {
-                let i = usize::from(*i);
-                let (w, f) = (work.get(i)?, frames.get(i)?);
-                let host = if dir == Dir::Out { w.source } else { w.destination }.host()?;
-                Some((host, w, f, verdicts.get(i)?.is_drop()))
-            })
-        };
-        // Each packet of a flood is a flow of its own, whose row is nowhere near.
-        let table = self.flows();
-        let mut hashes = [[0; 2]; BURST];
-        for ((host, w, f, dropped), hashes) in packets().zip(&mut hashes) {
-            if dir == Dir::Out {
-                self.out.prefetch_fanout(host, self.moment.epoch, Map::Answered);
-                self.out.prefetch_fanout(host, self.moment.epoch.wrapping_sub(1), Map::Answered);
-            }
-            *hashes = keys(&seen(host, dir, w, f, dropped, WatchSlot(0), 0))
-                .map(|key| table.prefetch(&key, self.hash_key));
-        }
-        hashes.iter().take(list.len()).flatten().for_each(|hash| table.prefetch_row(*hash));
-        for (host, w, f, dropped) in packets() {
-            self.watch(host, dir, w, f, dropped);
-        }
+        let packets = list.iter().filter_map(|i| {
+            let i = usize::from(*i);
+            let (w, f) = (work.get(i)?, frames.get(i)?);
+            let host = if dir == Dir::Out { w.source } else { w.destination }.host()?;
+            Some((host, w, f, verdicts.get(i)?.is_drop()))
+        });
+        self.watch(dir, packets);
     }
 
-    /// Keeps in detail what a packet of a watched host is.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn watch(&self, host: HostId, dir: Dir, w: &Work, f: &Frame<'_>, dropped: bool) {
-        let slot = self.policy.watch_slot(host);
-        if slot.0 != 0 {
-            let hash = self.remote_hash(w.ends(dir).1);
-            observe(&self.out, &self.moment, &seen(host, dir, w, f, dropped, slot, hash));
-        }
+    /// Keeps in detail what packets of watched hosts are: (host, packet, its frame, whether it is dropped).
+    #[inline(always)]
+    pub(crate) fn watch<'p>(
+        &self,
+        dir: Dir,
+        packets: impl Iterator<Item = (HostId, &'p Work, &'p Frame<'p>, bool)> + Clone,
+    ) {
+        let all = packets.map(|(host, w, f, dropped)| seen(host, dir, w, f, dropped));
+        observe(&self.out, &self.moment, all, |host| self.policy.watch_slot(host));
     }
 }
 
 #[inline(always)]
-fn seen<'p>(
-    host: HostId,
-    dir: Dir,
-    w: &'p Work,
-    f: &'p Frame<'p>,
-    dropped: bool,
-    slot: WatchSlot,
-    remote_hash: u64,
-) -> Seen<'p> {
+fn seen<'p>(host: HostId, dir: Dir, w: &'p Work, f: &'p Frame<'p>, dropped: bool) -> Seen<'p> {
     let v6 = w.parsed.class == Class::Ipv6;
-    let (local, remote) = w.ends(dir);
+    let (local, remote) = w.parsed.ends(dir);
     Seen {
         host,
-        slot,
         dir,
         parsed: &w.parsed,
         frame: f,
-        remote_hash,
         local: as_u128(v6, local),
         remote: as_u128(v6, remote),
         dropped,

@@ -163,8 +163,7 @@ impl FlowKey {
     }
 
     /// The key of the row that stands for all flows with an external beyond the quota.
-    #[inline]
-    pub fn without_ports(&self) -> FlowKey {
+    fn without_ports(&self) -> FlowKey {
         let kept = |port| if self.protocol == UDP && is_reflector(port) { port } else { 0 };
         FlowKey { local_port: kept(self.local_port), remote_port: kept(self.remote_port), ..*self }
     }
@@ -247,6 +246,20 @@ pub struct FlowPacket {
     pub opener: Opener,
     /// [`flag`] bits that the packet sets.
     pub flags: u64,
+}
+
+impl FlowPacket {
+    /// No packet.
+    pub const NONE: FlowPacket = FlowPacket {
+        key: FlowKey { host: HostId(u32::MAX), remote: 0, protocol: 0, local_port: 0, remote_port: 0 },
+        slot: WatchSlot(0),
+        local: 0,
+        dir: Dir::Out,
+        bytes: 0,
+        time: 0,
+        opener: Opener::None,
+        flags: 0,
+    };
 }
 
 impl FlowRow {
@@ -335,6 +348,17 @@ pub(crate) fn within(word: &AtomicU64, period: u64, quota: u32) -> bool {
     true
 }
 
+/// Where a packet's rows are looked for, by the hashes of their keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sought {
+    /// That of its flow.
+    own: u64,
+    /// That of all flows with its external, if `full`.
+    beyond: u64,
+    /// The host may have used up its rows.
+    full: bool,
+}
+
 /// The flow table of one worker and one generation, borrowed.
 #[derive(Clone, Copy)]
 pub struct FlowTable<'a> {
@@ -401,7 +425,7 @@ impl<'a> FlowTable<'a> {
     }
 
     /// Asks the cache for the bucket in which a key most likely stands. Returns what [`FlowTable::prefetch_row`] takes.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch(&self, key: &FlowKey, hash_key: [u64; 2]) -> u64 {
         let hash = key.hash(hash_key);
         if let Some(bucket) = self.probe(hash).next() {
@@ -411,7 +435,7 @@ impl<'a> FlowTable<'a> {
     }
 
     /// Asks the cache for the row of a key whose bucket is here by now.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch_row(&self, hash: u64) {
         let word = self.probe(hash).next().map_or(0, |b| b.load(Relaxed));
         if word & !ROW == self.tag(hash)
@@ -424,14 +448,41 @@ impl<'a> FlowTable<'a> {
     /// Counts a packet in its row, or where there is none in the host's cell. Only the owning worker calls this.
     #[inline]
     pub fn count(&self, p: &FlowPacket, hash_key: [u64; 2], quota: u32) {
-        let hash = p.key.hash(hash_key);
-        if let Some(row) = self.find(&p.key, hash).or_else(|| self.take(p, hash, quota)) {
+        self.count_at(p, &self.seek(p, hash_key, quota), hash_key, quota);
+    }
+
+    /// Asks the cache for where a packet of a watched host will be counted.
+    #[inline(always)]
+    pub fn seek(&self, p: &FlowPacket, hash_key: [u64; 2], quota: u32) -> Sought {
+        let own = self.prefetch(&p.key, hash_key);
+        // Once a host has used up its rows each packet of a flood ends beyond them.
+        let full = self
+            .cells
+            .get(usize::from(p.slot.0))
+            .is_some_and(|c| used(&c.rows, self.generation) >= u64::from(quota / 2));
+        let beyond = if full { self.prefetch(&p.key.without_ports(), hash_key) } else { 0 };
+        Sought { own, beyond, full }
+    }
+
+    /// Asks the cache for the rows themselves, whose buckets are here by now.
+    #[inline(always)]
+    pub fn seek_rows(&self, s: &Sought) {
+        self.prefetch_row(s.own);
+        if s.full {
+            self.prefetch_row(s.beyond);
+        }
+    }
+
+    /// [`FlowTable::count`] of a packet that [`FlowTable::seek`] was asked for before.
+    #[inline(always)]
+    pub fn count_at(&self, p: &FlowPacket, s: &Sought, hash_key: [u64; 2], quota: u32) {
+        if let Some(row) = self.find(&p.key, s.own).or_else(|| self.take(p, s.own, quota)) {
             row.count(p);
             return;
         }
         // Beyond the quota one row for each external keeps what a flood to few of them comes to.
         let rest = FlowPacket { key: p.key.without_ports(), opener: Opener::None, flags: 0, ..*p };
-        let hash = rest.key.hash(hash_key);
+        let hash = if s.full { s.beyond } else { rest.key.hash(hash_key) };
         // As many of those as rows with ports; a row that nobody asked for gets half of a quota.
         let both = quota.saturating_mul(4);
         if let Some(row) = self.find(&rest.key, hash).or_else(|| self.take(&rest, hash, both)) {
