@@ -372,24 +372,28 @@ impl Watch {
     }
 
     /// Takes slots of hosts with weaker reasons away for those who wait with strong ones (scores, the strongest first).
-    /// They may be given again when the generation has ended.
+    /// They may be given again when the generation has ended. Hosts whose evidence is being collected come last: but were
+    /// they never let go, a thousand that scan would hide all others.
     fn make_room(&mut self, policy: &Policy, waiting: &[f64], changed: &mut Vec<HostId>) {
-        let missing = waiting.len().saturating_sub(self.freed.len());
-        if missing == 0 {
-            return;
-        }
-        let evictable = self.hosts.iter().filter(|(_, w)| !w.case);
-        let mut weakest: Vec<(bool, f64, HostId)> =
-            evictable.map(|(h, w)| (w.reason.strong, w.reason.score, *h)).collect();
-        weakest.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1)).then_with(|| a.2.cmp(&b.2)));
-        let served = self.freed.len();
-        for ((strong, score, host), by) in weakest.into_iter().zip(&waiting[served..]) {
+        let Some(mut waiting) = waiting.get(self.freed.len()..).map(<[f64]>::iter) else { return };
+        let Some(mut by) = waiting.next() else { return };
+        let watched = self.hosts.iter();
+        let mut weakest: Vec<(bool, bool, f64, HostId)> =
+            watched.map(|(h, w)| (w.case, w.reason.strong, w.reason.score, *h)).collect();
+        weakest.sort_by(|a, b| {
+            (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| a.2.total_cmp(&b.2)).then_with(|| a.3.cmp(&b.3))
+        });
+        for (case, strong, score, host) in weakest {
             // Those who come anew have seen less of their time: among equals, who is watched stays.
-            if strong && score * STRONGER > *by {
-                break;
+            if (case || strong) && score * STRONGER > *by {
+                continue;
             }
             self.let_go(host, policy);
             changed.push(host);
+            match waiting.next() {
+                Some(next) => by = next,
+                None => return,
+            }
         }
     }
 

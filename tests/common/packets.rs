@@ -63,10 +63,20 @@ fn ports(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
     [from.port().to_be_bytes(), to.port().to_be_bytes()].concat()
 }
 
+/// A TCP header between these addresses.
+fn segment(from: &[u8], to: &[u8], ports: [u16; 2], flags: u8) -> Vec<u8> {
+    let ports = ports.map(u16::to_be_bytes).concat();
+    let mut segment = [&ports[..], &[0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]].concat();
+    let length = [0, 6, 0, 20];
+    let checksum = sum(&[from, to, &length, &segment].concat());
+    segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+    segment
+}
+
 /// A TCP segment without payload.
 pub(crate) fn tcp(from: SocketAddrV4, to: SocketAddrV4, flags: u8) -> Vec<u8> {
-    let rest = [0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0];
-    ip(*from.ip(), *to.ip(), 6, &[ports(from, to), rest.to_vec()].concat())
+    let (source, destination) = (from.ip().octets(), to.ip().octets());
+    ip(*from.ip(), *to.ip(), 6, &segment(&source, &destination, [from.port(), to.port()], flags))
 }
 
 /// A datagram.
@@ -78,8 +88,8 @@ pub(crate) fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: usize) -> Vec<u
 
 /// A TCP segment of IPv6 without payload.
 pub(crate) fn tcp6(from: SocketAddrV6, to: SocketAddrV6, flags: u8) -> Vec<u8> {
-    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
-    let segment = [ports, vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]].concat();
+    let (source, destination) = (from.ip().octets(), to.ip().octets());
+    let segment = segment(&source, &destination, [from.port(), to.port()], flags);
     let mut f = vec![2, 0, 0, 0x77, 0, 1, 2, 0, 0, 0x77, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0];
     f.extend_from_slice(&u16::try_from(segment.len()).unwrap().to_be_bytes());
     f.extend_from_slice(&[6, 64]);

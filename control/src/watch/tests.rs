@@ -75,15 +75,24 @@ fn among_the_strong_one_that_is_twice_as_strong_is_seen_and_an_equal_waits() {
 }
 
 #[test]
-fn an_open_case_makes_room_for_nobody() {
-    let mut b = Bench::full(false, 1.0);
-    for host in b.watch.hosts() {
-        b.watch.get_mut(host).unwrap().case = true;
+fn an_open_case_makes_room_after_all_others_and_only_for_who_is_twice_as_strong() {
+    let mut b = Bench::full(true, 8.0);
+    let all: Vec<HostId> = b.watch.hosts();
+    let (other, cases) = all.split_last().unwrap();
+    for host in cases {
+        b.watch.get_mut(*host).unwrap().case = true;
     }
     for _ in 0..10 {
-        b.tick([(3_000, true, 1_000.0)].into_iter());
+        b.tick([(3_000, true, 17.0)].into_iter());
     }
-    assert!(!b.watch.is_watched(HostId(3_000)));
+    assert!(b.watch.is_watched(HostId(3_000)) && !b.watch.is_watched(*other), "there was one without a case");
+    b.watch.get_mut(HostId(3_000)).unwrap().case = true;
+    for _ in 0..10 {
+        b.tick([(3_001, true, 15.0), (3_002, true, 17.0), (3_003, false, 100.0)].into_iter());
+    }
+    let watched = [3_001, 3_002, 3_003].map(|h| b.watch.is_watched(HostId(h)));
+    assert_eq!(watched, [false, true, false]);
+    assert_eq!(b.watch.len(), WATCHED_MAX - 1, "no more made room than had to");
 }
 
 #[test]
