@@ -45,6 +45,8 @@ bench: ## (root) speed beside dpdk-testpmd and l3fwd, and the performance page: 
 	@cargo bench -p cordon --locked --bench packets -- $(OPTIONS)
 	@cargo bench -p cordon --locked --bench pipeline -- $(filter --quick,$(OPTIONS))
 	@cargo bench -p cordon --locked --bench tick -- $(filter --quick,$(OPTIONS))
+	@cargo build --release --workspace --locked
+	@cargo bench -p cordon --locked --bench lock -- $(filter --quick,$(OPTIONS))
 	@[ -n '$(OPTIONS)' ] || $(MAKE) --no-print-directory performance
 
 performance: ## writes bench/PERFORMANCE.md and its plots anew from the results of the last 'make bench'

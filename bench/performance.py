@@ -2,7 +2,7 @@
 """Writes the performance page: PERFORMANCE.md and its plots, from what `cargo bench` has left in a directory.
 
 Usage: performance.py RESULTS PAGES
-  RESULTS  the directory of packets.json, pipeline.json and tick.json: target/bench
+  RESULTS  the directory of packets.json, pipeline.json, tick.json and lock.json: target/bench
   PAGES    where the page goes: bench
 """
 
@@ -173,7 +173,8 @@ def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     results, pages = Path(sys.argv[1]), Path(sys.argv[2])
-    packets, pipeline, tick, rival = (load(results, n) for n in ("packets", "pipeline", "tick", "fastnetmon"))
+    names = ("packets", "pipeline", "tick", "lock", "fastnetmon")
+    packets, pipeline, tick, lock, rival = (load(results, n) for n in names)
     text = ["# Performance\n\nWritten by `make bench`; do not edit. Every figure is of one run on one machine: ratios hold "
             "from run to run,\nabsolute figures do not. Cycles are TSC cycles of a worker's own time on its core for a "
             "64-byte packet, with what its\nvirtual device costs; median over rounds, with the least and the most.\n"]
@@ -182,7 +183,7 @@ def main():
                     f"{packets['dpdk']}, commit {packets['commit']};\n{packets['rounds']} rounds of "
                     f"{packets['window_ms']} ms, buffers on {'2 MiB' if packets['hugepages'] else '4 KiB'} pages, tables "
                     f"on {'2 MiB' if packets['huge_tables'] else '4 KiB'} pages.\n")
-    text.append("## What is promised\n\n" + claims([packets, tick, rival]))
+    text.append("## What is promised\n\n" + claims([packets, tick, lock, rival]))
     plots = growth(packets, tick, pages)
     if plots:
         text.append("## Growth\n\n" + "\n".join(f"### {title}\n\n![{title}]({name})\n" for title, name in plots))
@@ -201,6 +202,12 @@ def main():
         rows = [[f"{c['configured']:,}", f"{c['active']:,}", f"{c['us']:,.0f} ({c['min']:,.0f}–{c['max']:,.0f})"]
                 for c in tick["cases"]]
         text.append("## A tick of control\n\n" + table(["hosts configured", "hosts that moved", "µs"], rows))
+    if lock:
+        rows = [[f"{f['what']}, {c['targets']}", *(f"{f[k]:.1f}" for k in ("p50_ms", "p99_ms", "max_ms"))]
+                for c in lock["cases"] for f in c["figures"]]
+        text.append(f"## From a scan to its lock\n\nMilliseconds, over {lock['cases'][0]['runs']} runs of a scan of "
+                    f"{lock['cases'][0]['pps']:,} packets a second, the real programs between two network namespaces.\n\n"
+                    + table(["", "p50", "p99", "most"], rows))
     if rival:
         rows = [[r["what"], r["cordon"], r["fastnetmon"]] for r in rival["rows"]]
         text.append("## Beside FastNetMon\n\nThe same frames on veth in one run.\n\n" + table(["", "Cordon", "FastNetMon"], rows))
