@@ -21,6 +21,8 @@ pub(crate) struct Remotes {
     of: BTreeMap<u128, Buckets>,
     /// Externals beyond those, and packets without a row.
     other: Buckets,
+    /// The bucket in which room was made last.
+    swept: u64,
 }
 
 /// What a summary says of externals, in one direction.
@@ -53,7 +55,7 @@ fn bucket_of(buckets: &mut Buckets, now_ns: u64) -> Option<&mut [Figures; 2]> {
 
 impl Default for Remotes {
     fn default() -> Remotes {
-        Remotes { most: REMOTES_MAX, of: BTreeMap::new(), other: Buckets::new() }
+        Remotes { most: REMOTES_MAX, of: BTreeMap::new(), other: Buckets::new(), swept: 0 }
     }
 }
 
@@ -94,9 +96,15 @@ impl Remotes {
         }
     }
 
-    /// Forgets externals that were silent for the length of the window.
+    /// Forgets externals that were silent for the length of the window. Looks at them once in a bucket: nobody becomes older
+    /// within it, and under a flood of new externals every packet asks for room.
     fn make_room(&mut self, now_ns: u64) {
-        let oldest = (now_ns / BUCKET_NS).saturating_sub(BUCKETS_MAX);
+        let bucket = now_ns / BUCKET_NS;
+        if self.swept == bucket {
+            return;
+        }
+        self.swept = bucket;
+        let oldest = bucket.saturating_sub(BUCKETS_MAX);
         self.of.retain(|_, b| b.back().is_some_and(|(b, _)| *b > oldest));
     }
 
@@ -129,5 +137,56 @@ impl Remotes {
     pub(crate) fn others(&self, bucket: u64, dir: usize, most: usize) -> usize {
         let moved = |b: &Buckets| b.iter().any(|(at, f)| *at >= bucket && f[dir].packets > 0);
         self.of.values().filter(|b| moved(b)).count().saturating_sub(most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use region::HostId;
+    use region::flows::{FlowKey, FlowRecord, Opener};
+
+    use super::*;
+
+    fn packet_of(remote: u32) -> Change {
+        let key = FlowKey {
+            host: HostId(1),
+            remote: remote.into(),
+            protocol: 6,
+            local_port: 443,
+            remote_port: 50_000,
+        };
+        let record = FlowRecord {
+            key,
+            local: 1,
+            first: 0,
+            last: 0,
+            packets: [1, 0],
+            bytes: [60, 0],
+            opener: Opener::None,
+            first_frame_bytes: 60,
+            flags: 0,
+            began: 0,
+        };
+        Change { record, packets: [1, 0], bytes: [60, 0], began: 0 }
+    }
+
+    #[test]
+    fn the_silent_make_room_for_others_when_the_window_has_passed_and_not_before() {
+        let full = 1_024;
+        assert_eq!(full as usize, REMOTES_MAX);
+        let mut r = Remotes::default();
+        let at = |bucket: u64| bucket * BUCKET_NS + 1;
+        // One more than there is room for, in each of two buckets.
+        for bucket in [1, 2] {
+            (0..=full).for_each(|i| r.add(at(bucket), &packet_of(i), true));
+        }
+        assert_eq!((r.len(), r.others(0, 0, REMOTES_MAX)), (REMOTES_MAX, 0));
+        assert_eq!(r.since(0, 0, REMOTES_MAX).other.packets, 2, "the last one's");
+        let last = 2 + BUCKETS_MAX;
+        r.add(at(last - 1), &packet_of(full + 1), true);
+        assert_eq!(r.len(), REMOTES_MAX, "all were heard of within the window");
+        r.add(at(last), &packet_of(full + 2), true);
+        assert_eq!(r.len(), 1);
+        assert_eq!(r.since(last, 0, 9).externals.first().map(|(a, _)| *a), Some((full + 2).into()));
     }
 }
