@@ -5,6 +5,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use common::dataplane::{Appliance, BOTH, Balance, SOON, STOP, assert_balanced};
 use common::{eventually, pcap};
@@ -148,4 +149,69 @@ fn a_feed_without_packets_does_not_go_round_in_circles() {
     });
     assert!(daemon.term(STOP).success());
     assert_eq!(daemon.log().matches("feed: ").count(), 1, "{}", daemon.log());
+}
+
+/// UDP from a server to the internet.
+fn udp_from(server: u8) -> Vec<u8> {
+    let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+    f.extend([10, 77, 0, server, 10, 78, 0, 1, 0x20, 0, 0x20, 1, 0, 8, 0, 0]);
+    f.resize(60, 0);
+    f
+}
+
+/// What is left of a burst may wait for company, but not for as much as it takes.
+#[test]
+fn an_innocent_packet_does_not_wait_for_the_flood_around_it() {
+    const ROUND: u64 = 1024;
+    let mut appliance = Appliance::new("", "");
+    let flood = appliance.path("flood.pcap");
+    let frames: Vec<Vec<u8>> = (0..ROUND).map(|i| udp_from(if i == 500 { 10 } else { 11 })).collect();
+    pcap::write(&flood, &frames);
+    // The driver plays it over and over, in full bursts.
+    let looped = format!("net_pcap0,rx_pcap={},infinite_rx=1", flood.display());
+    appliance.set_wire(&looped, "net_null0,no-rx=1");
+    appliance.policy(&[("10.77.0.11", BOTH)], &[]);
+    let daemon = appliance.start();
+    let facts = appliance.facts();
+    let polls = || facts.workers()[0].polls.load(Relaxed);
+    let read = || Balance::of(&facts, Side::Inside);
+    eventually("a thousand rounds", SOON, || (read().received > 1000 * ROUND).then_some(()));
+    for _ in 0..200 {
+        let received = read().received;
+        // A look at all queues is at most one burst, and the fifth has sent what the first left.
+        let (looks, deadline) = (polls() + 6, Instant::now() + SOON);
+        // No sleep: what is sent meanwhile hides what is late.
+        while polls() < looks {
+            assert!(Instant::now() < deadline, "the worker stands still");
+        }
+        let sent = read().packets(Verdict::Forward);
+        assert!(sent >= received / ROUND, "{sent} of {} are sent", received / ROUND);
+    }
+    assert!(daemon.term(STOP).success());
+    let [inside, _] = assert_balanced(&facts);
+    assert!(inside.packets(Verdict::Forward).abs_diff(inside.received / ROUND) <= 1, "{inside:?}");
+}
+
+#[test]
+fn a_worker_sleeps_only_when_told_to_and_its_queues_are_empty() {
+    const TOLD_US: u64 = 100;
+    for (told, sleeps) in [(format!("{TOLD_US}us"), true), ("0us".to_owned(), false)] {
+        let mut appliance = Appliance::new("net_null0,no-rx=1", "net_null1,no-rx=1");
+        appliance.idle_sleep = told;
+        let daemon = appliance.start();
+        let facts = appliance.facts();
+        let polls = || facts.workers()[0].polls.load(Relaxed);
+        let began = Instant::now();
+        let before = polls();
+        // So many looks take a worker that sleeps between them most of a second, and one that polls a moment.
+        const LOOKS: u64 = 5000;
+        eventually("looks at empty queues", SOON, || (polls() - before >= LOOKS).then_some(()));
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap();
+        if sleeps {
+            // The first few come without.
+            assert!(took >= (LOOKS - 100) * TOLD_US, "{LOOKS} looks in {took} us");
+        }
+        assert!(daemon.term(STOP).success());
+        assert_eq!(assert_balanced(&facts).map(|b| b.received), [0, 0]);
+    }
 }

@@ -256,21 +256,10 @@ fn start_workers(
             .iter()
             .flat_map(|w| {
                 let [inside, outside] = &w.ports;
-                let segment = w.segment;
-                [
-                    Lane {
-                        rx: inside.rx_queue(index),
-                        tx: outside.tx_queue(index),
-                        side: Side::Inside,
-                        segment,
-                    },
-                    Lane {
-                        rx: outside.rx_queue(index),
-                        tx: inside.tx_queue(index),
-                        side: Side::Outside,
-                        segment,
-                    },
-                ]
+                let lane = |from: &Port, to: &Port, side| {
+                    Lane::new(from.rx_queue(index), to.tx_queue(index), side, w.segment)
+                };
+                [lane(inside, outside, Side::Inside), lane(outside, inside, Side::Outside)]
             })
             .collect();
         let worker = Worker {

@@ -130,11 +130,15 @@ impl Plan {
         Ok(Cores { workers, housekeeping })
     }
 
-    /// Packet buffers of a queue: never fewer than its rings and the workers' caches swallow, else it would stand still.
+    /// Packet buffers of a queue: never fewer than its rings, the workers' caches and what is in hand swallow, else it would
+    /// stand still.
     pub(crate) fn mbufs_for_rings(&self) -> u32 {
         /// Caches of the thread that receives and of one that frees, each half as large again before it overflows.
         const CACHES: u32 = 2 * 384;
-        self.mbufs.max(u32::from(self.rx_descriptors) + u32::from(self.tx_descriptors) + CACHES)
+        /// A burst that is judged, and what waits to be sent.
+        const IN_HAND: u32 = 2 * 32;
+        let rings = u32::from(self.rx_descriptors) + u32::from(self.tx_descriptors);
+        self.mbufs.max(rings + CACHES + IN_HAND)
     }
 
     /// EAL's arguments: the housekeeping core, the devices, and whatever the operator adds.
@@ -213,7 +217,7 @@ mod tests {
     #[test]
     fn buffers_are_never_fewer_than_the_rings_hold() {
         let mut p = plan(&[], 1);
-        assert_eq!(p.mbufs_for_rings(), 1024 + 1024 + 768);
+        assert_eq!(p.mbufs_for_rings(), 1024 + 1024 + 768 + 64);
         p.mbufs = 16_384;
         assert_eq!(p.mbufs_for_rings(), 16_384);
     }

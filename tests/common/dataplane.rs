@@ -32,6 +32,8 @@ pub(crate) struct Appliance {
     wires: Vec<[String; 2]>,
     /// Lines of `[dataplane]` beyond those that keep it light.
     pub(crate) dataplane: Vec<String>,
+    /// How long an idle worker sleeps.
+    pub(crate) idle_sleep: String,
     /// How long a cold start waits for policy: by default not at all, which also is what a test without policy needs.
     pub(crate) start_wait: &'static str,
     /// Prefixes of servers.
@@ -47,6 +49,7 @@ impl Appliance {
             folder: tempfile::Builder::new().prefix("cordon-wire-").tempdir().unwrap(),
             wires: vec![[inside.to_owned(), outside.to_owned()]],
             dataplane: Vec::new(),
+            idle_sleep: "50us".to_owned(),
             start_wait: "0s",
             networks: vec!["10.77.0.0/24".to_owned(), "fd77::/64".to_owned()],
             ipv6_host_length: 64,
@@ -79,10 +82,11 @@ impl Appliance {
         let mut t = format!(
             "[run]\ndir = \"{folder}/run\"\ntables = \"{folder}/tables\"\nstate = \"{folder}/state\"\n\
              [tables]\nhosts = {HOSTS_V4}\nipv6_hosts = {HOSTS_V6}\nlocks = {LOCKS}\nipv6_host_length = {}\n\
-             [dataplane]\nmbufs = 2048\nrx_descriptors = 256\ntx_descriptors = 256\nidle_sleep = \"50us\"\n\
+             [dataplane]\nmbufs = 2048\nrx_descriptors = 256\ntx_descriptors = 256\nidle_sleep = \"{}\"\n\
              start_wait = \"{}\"\n\
              eal = [\"--no-huge\", \"--no-shconf\", \"--no-telemetry\", \"-m\", \"256\", \"--file-prefix=cordon-test-{}\"]\n",
             self.ipv6_host_length,
+            self.idle_sleep,
             self.start_wait,
             std::process::id()
         );

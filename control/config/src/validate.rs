@@ -208,8 +208,9 @@ impl Validator<'_> {
             let message = format!("queues = {queues}, but cores names {}", cores.len());
             self.wrong(span, message, "each queue has one worker on one core: leave queues out, or cores");
         }
+        // Longer, and a receive ring of the usual size overflows before the worker looks again.
         let idle_sleep =
-            self.duration("idle_sleep", d.idle_sleep, Duration::ZERO, Duration::ZERO..=SECOND / 100);
+            self.duration("idle_sleep", d.idle_sleep, Duration::ZERO, Duration::ZERO..=SECOND / 10_000);
         // A worker that sleeps when idle leaves room on its core; one that polls does not.
         if idle_sleep.is_zero() {
             for (key, core) in [("housekeeping_core", &d.housekeeping_core), ("core", &control_core)] {

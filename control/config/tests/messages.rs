@@ -160,7 +160,7 @@ fn every_mistake_has_a_place_and_an_advice() {
     refused("[control]\nmetrics = \"9477\"\n", 2, 11, &["127.0.0.1:9477"]);
     refused("[dataplane]\ncores = [1, 1]\n", 2, 9, &["a core twice"]);
     refused("[dataplane]\ncores = [1]\n[control]\ncore = 1\n", 4, 8, &["a worker polls"]);
-    refused("[dataplane]\nidle_sleep = \"1s\"\n", 2, 14, &["out of range", "10ms"]);
+    refused("[dataplane]\nidle_sleep = \"1ms\"\n", 2, 14, &["out of range", "100us"]);
     refused("[dataplane]\nmtu = \"big\"\n", 2, 7, &["invalid type", "cordon.example.toml"]);
     refused("[run]\ndir = \"run\"\n", 2, 7, &["relative path"]);
     refused("[run]\nstate = \"/x\"\nstate = \"/y\"\n", 3, 1, &["duplicate key", "no TOML"]);

@@ -65,6 +65,22 @@ impl Burst {
         })
     }
 
+    /// Bytes of all packets, over all their segments.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        self.mbufs().map(|m| u64::from(m.pkt_len)).sum()
+    }
+
+    /// Takes packets from the front of another burst, in order and as many as there is room for.
+    #[inline]
+    pub fn take_from(&mut self, other: &mut Burst) {
+        let at = self.len.min(BURST);
+        let n = other.len.min(BURST - at);
+        self.packets[at..at + n].copy_from_slice(&other.packets[..n]);
+        self.len = at + n;
+        other.forget_first(n);
+    }
+
     /// Asks the cache for all packets' headers; reads their descriptors.
     #[inline(always)]
     pub fn prefetch_headers(&self) {
