@@ -40,14 +40,9 @@ test: ## format, lints, all tests that this machine can run
 	@cargo build --workspace --locked
 	@tests/run.sh
 
-bench: ## (root) speed beside dpdk-testpmd and l3fwd, and the performance page: make bench [OPTIONS=--quick]
+bench: ## (root, 15 minutes) speed beside testpmd, l3fwd, FastNetMon; writes the performance page: make bench [OPTIONS=--quick]
 	@./setup.sh bench
-	@cargo bench -p cordon --locked --bench packets -- $(OPTIONS)
-	@cargo bench -p cordon --locked --bench pipeline -- $(filter --quick,$(OPTIONS))
-	@cargo bench -p cordon --locked --bench tick -- $(filter --quick,$(OPTIONS))
-	@cargo build --release --workspace --locked
-	@cargo bench -p cordon --locked --bench lock -- $(filter --quick,$(OPTIONS))
-	@[ -n '$(OPTIONS)' ] || $(MAKE) --no-print-directory performance
+	@bench/all.sh $(OPTIONS)
 
 performance: ## writes bench/PERFORMANCE.md and its plots anew from the results of the last 'make bench'
 	@bench/performance.py "$${CARGO_TARGET_DIR:-target}/bench" bench

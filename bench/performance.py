@@ -128,16 +128,18 @@ def page_of_packets(packets):
     text = table(["case", "Mpps", "Cordon"] + peers, rows)
     if any(c["doubts"] for c in packets["cases"]):
         text += "\n(!) not to be trusted: packets were lost, or not dropped as the case says.\n"
+    text += "".join(f"\nNot measured: {failure}\n" for failure in packets.get("failures", []))
     return text
 
 
 def page_of_latencies(packets):
     show = lambda q: f"{q['p50']:.1f} / {q['p99']:.1f} / {q['p99.9']:.1f}"
     rows = [
-        [f"{l['load_percent']} %", f"{l['offered'] / 1e6:.2f}", show(l["cordon"]), show(l["testpmd_io"])]
+        [f"{l['load_percent']} %", f"{l['offered'] / 1e6:.2f}", show(l["cordon"]), f"{l['lost']}", show(l["sleeper"]),
+         f"{l['sleeper_lost']}", show(l["testpmd_io"])]
         for l in packets["latencies"]
     ]
-    return table(["load", "Mpps", "Cordon", "testpmd io"], rows)
+    return table(["load", "Mpps", "Cordon", "lost", "`idle_sleep` of 100 µs", "lost", "testpmd io"], rows)
 
 
 def growth(packets, tick, pages):
@@ -162,6 +164,10 @@ def growth(packets, tick, pages):
          [(name, line(names, "locks")) for name, names in locks])
     draw("Cost by watched hosts", "growth-watched.svg", "watched servers of 65,536", unit,
          [("all traffic", line(["hosts-64k", "watched-1", "watched-1k"], "watched"))])
+    scale = [("own source", ["hosts-64k", "two-workers"]), ("net_af_packet", ["af-packet", "af-packet-two"])]
+    mpps = lambda name: case[name]["cordon"]["packets_per_second"]["median"] / 1e6
+    draw("Packets by workers", "growth-workers.svg", "workers, a queue each", "million packets/s",
+         [(name, [(case[n]["workers"], mpps(n)) for n in names if n in case]) for name, names in scale])
     if tick:
         of = lambda configured: [(c["active"], c["us"]) for c in tick["cases"] if c["configured"] == configured]
         draw("A tick by servers that moved", "growth-tick.svg", "servers that moved", "µs a tick",

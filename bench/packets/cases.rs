@@ -13,6 +13,17 @@ pub(crate) enum Brain {
     Script,
 }
 
+/// What the inside port shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// A router in between: hardware addresses say nothing.
+    Routed,
+    /// The servers' own segment: its protocols and new devices are handed to control.
+    Segment,
+    /// The same, and each server's address is bound to its hardware address.
+    Bound,
+}
+
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
@@ -23,6 +34,10 @@ pub(crate) struct Case {
     pub(crate) locks: Locks,
     /// Servers that are watched: the first ones.
     pub(crate) watched: u32,
+    /// What the inside port shows.
+    pub(crate) inside: Inside,
+    /// How long an idle worker sleeps, us.
+    pub(crate) idle_us: u32,
     pub(crate) peers: &'static [Peer],
 }
 
@@ -32,16 +47,30 @@ const ROUTERS: &[Peer] = &PEERS;
 const ROUTERS_FRESH: &[Peer] = PEERS.split_at(6).0;
 
 const fn case(name: &'static str, what: &'static str, traffic: Traffic) -> Case {
-    Case { name, what, traffic, brain: Brain::Script, locks: NO_LOCKS, watched: 0, peers: TESTPMD }
+    Case {
+        name,
+        what,
+        traffic,
+        brain: Brain::Script,
+        locks: NO_LOCKS,
+        watched: 0,
+        inside: Inside::Routed,
+        idle_us: 0,
+        peers: TESTPMD,
+    }
 }
 
 const fn everything(case: Case, peers: &'static [Peer]) -> Case {
-    Case { brain: Brain::Cordond, peers, ..case }
+    Case { brain: Brain::Cordond, inside: Inside::Bound, peers, ..case }
 }
 
 const fn locks(name: &'static str, what: &'static str, count: u32, percent: u32, by_address: bool) -> Case {
     let traffic = Traffic { addresses: 524_288, ..ORDINARY };
     Case { locks: Locks { count, percent, by_address }, ..case(name, what, traffic) }
+}
+
+const fn inside(name: &'static str, what: &'static str, inside: Inside) -> Case {
+    Case { inside, ..case(name, what, ORDINARY) }
 }
 
 const fn watched(name: &'static str, what: &'static str, traffic: Traffic, hosts: u32) -> Case {
@@ -50,6 +79,8 @@ const fn watched(name: &'static str, what: &'static str, traffic: Traffic, hosts
 
 const ONE: Traffic = Traffic { hosts: 1, ..ORDINARY };
 const FRESH: Traffic = Traffic { fresh: true, ..ORDINARY };
+/// What goes round on a virtual cable.
+const ROUND: Traffic = Traffic { devices: Devices::Cable, hosts: 256, addresses: 256, ..ORDINARY };
 const UDP_FLOOD: Traffic = Traffic { hosts: 1, fresh: true, protocol: "udp", from: OUTSIDE_ONLY, ..ORDINARY };
 const SYN_FLOOD: Traffic = Traffic { protocol: "syn", ..UDP_FLOOD };
 const HOSTS_1M: Traffic = Traffic { hosts: 1 << 20, addresses: 1 << 20, ..ORDINARY };
@@ -87,6 +118,8 @@ const CASES: &[Case] = &[
     case("hosts-64k", "65,536 servers in random order, TCP and UDP mixed", ORDINARY),
     watched("watched-1", "the same, one of them watched", ORDINARY, 1),
     watched("watched-1k", "the same, 1,000 of them watched", ORDINARY, 1000),
+    inside("segment", "the same, the servers' own segment", Inside::Segment),
+    inside("bindings", "the same, each server bound to its hardware address", Inside::Bound),
     case("hosts-64k-tcp", "65,536 servers, TCP", Traffic { protocol: "tcp", ..ORDINARY }),
     case("hosts-64k-udp", "65,536 servers, UDP", Traffic { protocol: "udp", ..ORDINARY }),
     case("hosts-1m", "1,048,576 servers in random order", HOSTS_1M),
@@ -129,6 +162,8 @@ const CASES: &[Case] = &[
         "two workers, everything on one queue",
         Traffic { workers: 2, one_queue: true, ..ORDINARY },
     ),
+    case("af-packet", "256 servers, net_af_packet on a virtual cable (veth), one queue and worker", ROUND),
+    case("af-packet-two", "the same, two queues and two workers", Traffic { workers: 2, ..ROUND }),
 ];
 
 /// The cases whose name contains one of `wanted`; all for none.

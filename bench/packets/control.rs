@@ -15,12 +15,14 @@ use std::time::Duration;
 
 use region::addressing::{Addressing, BlockV4, NetworkV6};
 use region::locks::{LockedRange, Range};
+use region::policy::Bindings;
 use region::segment::SegmentRules;
-use region::{Addr, Capacities, Dir, Facts, HostFlags, HostId, Policy, WatchSlot};
+use region::{Addr, Capacities, Dir, Facts, HostFlags, HostId, Mac, Policy, WatchSlot};
 
+use crate::cases::Inside;
 use crate::locks::{Locks, hosts_of};
 use crate::stop;
-use crate::traffic::{INTERNAL_V4, Traffic};
+use crate::traffic::{INTERNAL_V4, Traffic, device_of};
 
 const TICK: Duration = Duration::from_millis(100);
 const ACKNOWLEDGED: Duration = Duration::from_secs(5);
@@ -52,7 +54,7 @@ pub(crate) fn capacities(traffic: &Traffic) -> Capacities {
 
 impl Control {
     /// Makes the policy file, before the dataplane starts.
-    pub(crate) fn publish(tables: &Path, traffic: &Traffic) -> Result<Control, String> {
+    pub(crate) fn publish(tables: &Path, traffic: &Traffic, inside: Inside) -> Result<Control, String> {
         let capacities = capacities(traffic);
         let key = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
         let opened = Policy::open_or_create(tables, capacities, IPV6_HOST_BITS, key);
@@ -64,6 +66,12 @@ impl Control {
         };
         policy.publish_addressing(&addressing).map_err(|e| e.to_string())?;
         policy.publish_locks(&[], &[], &SegmentRules::default()).map_err(|e| e.to_string())?;
+        if inside == Inside::Bound {
+            for host in 0..traffic.hosts {
+                policy.bind(HostId(host), Some(Mac(device_of(host))));
+            }
+            policy.set_bindings(Bindings::Count);
+        }
         Ok(Control { policy: Arc::new(policy), flagged: Mutex::default(), ticks: None })
     }
 
@@ -137,6 +145,7 @@ fn tick(policy: &Policy, facts: &Facts) {
     for worker in 0..facts.workers().len() {
         tick_worker(policy, facts, worker);
         policy.set_evidence_read(worker, facts.evidence(worker).head());
+        policy.set_link_read(worker, facts.link(worker).head());
     }
     if policy.tick(0).is_multiple_of(GENERATION_TICKS) && policy.generation_acknowledged(facts) {
         policy.turn_generation();

@@ -1,7 +1,9 @@
 //! `cordon-dataplane`, run as it is in production: its configuration file, its two shared files, and either the real
 //! `cordond` or the part of it that costs the packet path anything.
 
+use std::fmt::Write as _;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -9,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use region::{Class, Facts, PageKind, Policy, Side, Verdict};
 
-use crate::cases::{Brain, Case};
+use crate::cable;
+use crate::cases::{Brain, Case, Inside};
 use crate::child::{Child, Thread};
 use crate::control::{Control, capacities};
 use crate::locks::NO_LOCKS;
 use crate::machine::Stage;
 use crate::sample::Reading;
 use crate::stop;
-use crate::traffic::{Devices, Timing, Traffic};
+use crate::traffic::{Devices, INTERNAL_V4, Owner, Timing, Traffic, device_of};
 
 const STARTED: Duration = Duration::from_secs(30);
 
@@ -37,12 +40,9 @@ pub(crate) struct Dataplane {
 }
 
 impl Dataplane {
-    pub(crate) fn start(
-        stage: &Stage,
-        traffic: &Traffic,
-        brain: Brain,
-        timing: &Timing,
-    ) -> Result<Dataplane, String> {
+    /// Starts it with the traffic and the brain of a case.
+    pub(crate) fn start(stage: &Stage, case: &Case, timing: &Timing) -> Result<Dataplane, String> {
+        let traffic = &case.traffic;
         // Nothing of an earlier start: neither counters nor flags, locks or incidents.
         let tables = stage.folder("tables")?;
         for folder in [tables.clone(), stage.folder("state")?] {
@@ -51,10 +51,10 @@ impl Dataplane {
         let tables_again = stage.folder("tables")?;
         stage.folder("state")?;
         let config = stage.memory.join("cordon.toml");
-        fs::write(&config, configuration(stage, traffic, timing)?)
+        fs::write(&config, configuration(stage, case, timing)?)
             .map_err(|e| format!("{}: {e}", config.display()))?;
-        let mut policies = match brain {
-            Brain::Script => Policies::Script(Control::publish(&tables_again, traffic)?),
+        let mut policies = match case.brain {
+            Brain::Script => Policies::Script(Control::publish(&tables_again, traffic, case.inside)?),
             Brain::Cordond => Policies::Cordond(cordond(stage, &config)?),
         };
         let args = ["--config".as_ref(), config.as_os_str()];
@@ -70,6 +70,9 @@ impl Dataplane {
         match &mut policies {
             Policies::Script(control) => control.attach(&facts),
             Policies::Cordond(child) => in_charge(child, &tables, &facts)?,
+        }
+        if traffic.devices == Devices::Cable {
+            cable::set_going(stage, Owner::Cordon, traffic)?;
         }
         Ok(Dataplane { child, workers, policies, facts, traffic: *traffic })
     }
@@ -108,6 +111,7 @@ impl Dataplane {
                 dropped: 0,
                 odd: 0,
                 busy_cycles: w.busy_cycles.load(Relaxed),
+                threads: 1,
             };
             for side in Side::ALL {
                 let c = w.side(side);
@@ -116,7 +120,8 @@ impl Dataplane {
                 let verdict = |v: Verdict| c.verdict_packets[v.index()].load(Relaxed);
                 r.dropped += verdict(Verdict::DropLockedOut) + verdict(Verdict::DropLockedIn);
                 let class = |k: Class| c.class_packets[k.index()].load(Relaxed);
-                r.odd += verdict(Verdict::DropTxFull) + class(Class::Malformed);
+                r.odd +=
+                    verdict(Verdict::DropTxFull) + verdict(Verdict::DropSpoofed) + class(Class::Malformed);
                 // net_null's buffers are no packets.
                 if self.traffic.devices != Devices::Null {
                     r.odd += class(Class::NonIp) + c.foreign.load(Relaxed) + c.no_slot.load(Relaxed);
@@ -125,6 +130,15 @@ impl Dataplane {
             readings.push(r);
         }
         Ok(readings)
+    }
+
+    /// Packets that came since the start and that the receive rings had no room for, once that is known.
+    pub(crate) fn missed(&self) -> Result<u64, String> {
+        let rounds = || self.facts.header().housekeeping_rounds.load(Relaxed);
+        // Of the round that is on its way some ports may have been read before.
+        let enough = rounds() + 2;
+        stop::wait("counters of ports", STARTED, || Ok((rounds() >= enough).then_some(())))?;
+        Ok(self.facts.ports().iter().map(|p| p.imissed.load(Relaxed)).sum())
     }
 
     /// Ticks of the TSC in a second.
@@ -155,13 +169,32 @@ fn in_charge(child: &mut Child, tables: &Path, facts: &Facts) -> Result<(), Stri
     .map_err(|e| child.complaint(&e))
 }
 
-fn configuration(stage: &Stage, traffic: &Traffic, timing: &Timing) -> Result<String, String> {
+/// An inventory that gives each server its hardware address.
+fn inventory(traffic: &Traffic) -> String {
+    let mut text = "id,addresses,macs\n".to_owned();
+    for host in 0..traffic.hosts {
+        let [a, b, c, d, e, f] = device_of(host);
+        let address = Ipv4Addr::from(INTERNAL_V4 + host);
+        let _ = writeln!(text, "s{host},{address},{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    }
+    text
+}
+
+fn configuration(stage: &Stage, case: &Case, timing: &Timing) -> Result<String, String> {
+    let traffic = &case.traffic;
+    let inside = if case.inside == Inside::Routed { "routed" } else { "l2" };
+    let mut inventory_key = String::new();
+    if case.inside == Inside::Bound {
+        let path = stage.memory.join("inventory.csv");
+        fs::write(&path, inventory(traffic)).map_err(|e| format!("write({}): {e}", path.display()))?;
+        inventory_key = format!("[inventory]\nfile = {:?}\n", path.display().to_string());
+    }
     let sizes = capacities(traffic);
     let quoted = |s: &str| format!("{s:?}");
     let eal = stage.eal("cordon");
     let eal: Vec<String> = eal.iter().map(|a| quoted(a)).collect();
     let path = |name: &str| stage.folder(name).map(|p| quoted(&p.display().to_string()));
-    let device = |i, side| quoted(&traffic.device(i, side, &stage.captures(), timing));
+    let device = |i, side| quoted(&traffic.device(Owner::Cordon, i, side, &stage.captures(), timing));
     // A server that may send as fast as its port does has no limit of packets; all other rules are on. They only observe:
     // a row has to enforce what it says.
     let rules: Vec<String> = ["packets", "syn", "udp", "icmp", "fragments"]
@@ -172,10 +205,11 @@ fn configuration(stage: &Stage, traffic: &Traffic, timing: &Timing) -> Result<St
         .collect();
     Ok(format!(
         "[run]\ndir = {run}\ntables = {tables}\nstate = {state}\n\
-         [dataplane]\ncores = {cores:?}\neal = [{eal}]\nstart_wait = \"10s\"\n\
+         [dataplane]\ncores = {cores:?}\neal = [{eal}]\nstart_wait = \"10s\"\nidle_sleep = \"{idle_us}us\"\n\
          [tables]\nhosts = {hosts}\nipv6_hosts = {hosts_v6}\nlocks = {locks}\n\
-         [control]\nmetrics = \"off\"\n\
-         [[wire]]\nname = \"bench\"\ninside = \"routed\"\ninside_port = {inside}\noutside_port = {outside}\n\
+         [control]\nmetrics = \"off\"\n{inventory_key}\
+         [[wire]]\nname = \"bench\"\ninside = \"{inside}\"\ninside_port = {inside_port}\n\
+         outside_port = {outside_port}\n\
          [[network]]\nprefix = \"10.0.0.0/{length}\"\n\
          [[network]]\nprefix = \"2001:db8::/32\"\n\
          [limits.out]\npackets = {{ lock_mean = 0 }}\n[limits.in]\npackets = {{ lock_mean = 0 }}\n{rules}",
@@ -184,11 +218,12 @@ fn configuration(stage: &Stage, traffic: &Traffic, timing: &Timing) -> Result<St
         state = path("state")?,
         cores = stage.worker_cores(traffic.workers),
         eal = eal.join(", "),
+        idle_us = case.idle_us,
         hosts = sizes.hosts_v4,
         hosts_v6 = sizes.hosts_v6,
         locks = sizes.locks,
-        inside = device(0, Side::Inside),
-        outside = device(1, Side::Outside),
+        inside_port = device(0, Side::Inside),
+        outside_port = device(1, Side::Outside),
         length = traffic.prefix_length(),
         rules = rules.concat(),
     ))

@@ -13,7 +13,7 @@ use crate::machine::Stage;
 use crate::peer::Lookup;
 use crate::sample::Reading;
 use crate::telemetry::Telemetry;
-use crate::traffic::{INTERNAL_V4, SERVER_PORT, Timing, Traffic};
+use crate::traffic::{INTERNAL_V4, Owner, SERVER_PORT, Timing, Traffic};
 
 const STARTED: Duration = Duration::from_secs(60);
 /// Rules of the access list, beside its routes.
@@ -40,7 +40,10 @@ impl L3fwd {
         let mut args = vec!["-l".to_owned(), core.to_string()];
         args.extend(stage.eal(prefix));
         for (i, side) in Side::ALL.into_iter().enumerate() {
-            args.push(format!("--vdev={}", traffic.device(i, side, &stage.captures(), &Timing::default())));
+            args.push(format!(
+                "--vdev={}",
+                traffic.device(Owner::Peer, i, side, &stage.captures(), &Timing::default())
+            ));
         }
         let [v4, v6] = rules(stage, traffic, lookup, prefix)?;
         args.extend(["--", "-p", "0x3", "-P", "--parse-ptype"].map(str::to_owned));
@@ -67,7 +70,8 @@ impl L3fwd {
         self.child.alive()?;
         let on_cpu_ns = self.worker.on_cpu_ns()?;
         let at = Instant::now();
-        let mut r = Reading { at, on_cpu_ns, packets: 0, bytes: 0, dropped: 0, odd: 0, busy_cycles: 0 };
+        let mut r =
+            Reading { at, on_cpu_ns, packets: 0, bytes: 0, dropped: 0, odd: 0, busy_cycles: 0, threads: 1 };
         let mut sent = 0;
         for port in 0..Side::ALL.len() {
             let s = self.telemetry.stats(port).map_err(|e| self.child.complaint(&e))?;

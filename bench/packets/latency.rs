@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use region::Side;
 
-use crate::cases::{Brain, Case};
+use crate::cases::Case;
 use crate::dataplane::Dataplane;
 use crate::machine::{Stage, note};
 use crate::measure::{Pace, window};
 use crate::peer::Peer;
 use crate::sample::{Sample, Spread, ratio};
+use crate::stop;
 use crate::testpmd::Testpmd;
 use crate::traffic::Timing;
 
@@ -21,12 +22,19 @@ const LOADS: [u32; 3] = [10, 50, 90];
 const STEPS: usize = 32;
 const BINS: usize = 1184;
 
+/// Longest sleep of an idle worker that may be configured.
+pub(crate) const IDLE_US: u32 = 100;
+
 /// Latencies at a load.
 pub(crate) struct Latency {
     pub(crate) load_percent: u32,
     /// Packets a second, both sides together.
     pub(crate) offered: f64,
     pub(crate) cordon: Quantiles,
+    /// With workers that sleep when idle, [`IDLE_US`] at a time.
+    pub(crate) sleeper: Quantiles,
+    /// Packets lost in the receive rings, in the same order.
+    pub(crate) missed: [u64; 2],
     /// `testpmd io` at the same rate.
     pub(crate) testpmd: Quantiles,
 }
@@ -54,18 +62,36 @@ pub(crate) fn measure(
         let offered = most * f64::from(load_percent) / 100.0;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some million packets")]
         let rate = (offered / 2.0) as u32;
-        let own = timing(stage, "own", rate);
-        let mut dataplane = Dataplane::start(stage, &case.traffic, Brain::Script, &own)?;
-        dataplane.go(case)?;
-        let cordon = quantiles(&own, tsc_hz, || window(pace, || dataplane.read()).map(|_| ()))?;
-        drop(dataplane);
+        let (cordon, missed) = of_cordon(stage, case, pace, rate, tsc_hz)?;
+        let sleeps = Case { idle_us: IDLE_US, ..*case };
+        let (sleeper, missed_asleep) = of_cordon(stage, &sleeps, pace, rate, tsc_hz)?;
+        let missed = [missed, missed_asleep];
         let theirs = timing(stage, "testpmd", rate);
         let mut testpmd = Testpmd::start_timed(stage, &case.traffic, &theirs)?;
         testpmd.go(Peer::Testpmd("io").name())?;
         let testpmd = quantiles(&theirs, tsc_hz, || window(pace, || Ok(vec![testpmd.read()?])).map(|_| ()))?;
-        all.push(Latency { load_percent, offered, cordon, testpmd });
+        all.push(Latency { load_percent, offered, cordon, sleeper, missed, testpmd });
     }
     Ok(all)
+}
+
+/// Latencies of a dataplane of its own, and packets that it missed.
+fn of_cordon(
+    stage: &Stage,
+    case: &Case,
+    pace: &Pace,
+    rate: u32,
+    tsc_hz: u64,
+) -> Result<(Quantiles, u64), String> {
+    let timing = timing(stage, "own", rate);
+    let mut dataplane = Dataplane::start(stage, case, &timing)?;
+    dataplane.go(case)?;
+    stop::nap(pace.warm_up)?;
+    let before = dataplane.missed()?;
+    // By the clock: one that sleeps uses little of its core.
+    let quantiles = quantiles(&timing, tsc_hz, || stop::nap(pace.window * 2))?;
+    dataplane.read()?;
+    Ok((quantiles, dataplane.missed()? - before))
 }
 
 fn timing(stage: &Stage, name: &str, rate: u32) -> Timing {

@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unsha
 use nix::unistd::Pid;
 use region::Side;
 
+use crate::cable;
 use crate::stop;
 use crate::traffic::looped_capture;
 
@@ -36,6 +37,8 @@ pub(crate) struct Stage {
     pub(crate) other_core: usize,
     /// Whether packet buffers lie on hugepages.
     pub(crate) hugepages: bool,
+    /// Whether there are cables for `net_af_packet`.
+    pub(crate) cables: bool,
     pub(crate) facts: MachineFacts,
     _memory: Memory,
     _pages: Option<Pages>,
@@ -95,6 +98,10 @@ impl Stage {
         let memory = Memory::new(small_pages)?;
         stop::listen()?;
         let pages = reserve_pages();
+        let cables = cable::lay();
+        if let Err(e) = &cables {
+            note(&format!("{e}: nothing is measured on net_af_packet"));
+        }
         let stage = Stage {
             source: memory.driver(out.join("libcordon_source.so"))?,
             l3fwd: out.join("l3fwd"),
@@ -105,6 +112,7 @@ impl Stage {
             worker_core,
             other_core,
             hugepages: pages.is_ok(),
+            cables: cables.is_ok(),
             facts: MachineFacts::read(root),
             _memory: memory,
             _pages: pages.unwrap_or_else(|e| {
@@ -187,7 +195,7 @@ fn mortal(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// Runs a command whose progress may be seen; returns its standard output.
-fn output(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
     let name = words.join(OsStr::new(" ")).to_string_lossy().into_owned();
     let out = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod cable;
 mod cases;
 mod child;
 mod claims;
@@ -31,10 +32,10 @@ use args::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
-        Ok(text) => {
+        Ok(report) => {
             // Nobody can be told that this failed.
-            let _ = io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            let _ = io::stdout().write_all(report.text.as_bytes());
+            if report.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(message) => {
             let _ = writeln!(io::stderr(), "bench: {message}");
@@ -43,20 +44,28 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is to be printed.
-fn run(arguments: &Arguments) -> Result<String, String> {
+/// What is to be printed, and how much could not be measured.
+struct Report {
+    text: String,
+    failures: usize,
+}
+
+fn run(arguments: &Arguments) -> Result<Report, String> {
+    let only = |text: String| Ok(Report { text, failures: 0 });
     if arguments.list {
-        return Ok(cases::list());
+        return only(cases::list());
     }
     let chosen = cases::chosen(&arguments.case)?;
     if !arguments.bench {
-        return Ok(
-            "This program loads a core for minutes; it is started by: cargo bench -p cordon\n".to_owned()
-        );
+        let advice = "This program loads a core for minutes; it is started by: cargo bench -p cordon\n";
+        return only(advice.to_owned());
     }
     let stage = machine::Stage::prepare(arguments.dataplane.as_deref(), arguments.small_pages)?;
-    let results = measure::all(&stage, &chosen, &arguments.pace())?;
-    let path = stage.out.join("packets.json");
-    report::write_json(&path, &stage, &results)?;
-    Ok(report::table(&stage, &results) + &format!("\nEvery sample stands in {}\n", path.display()))
+    // A choice of cases leaves the results of a whole run alone: the performance page is made of those.
+    let name = if arguments.case.is_empty() { "packets.json" } else { "packets-chosen.json" };
+    let path = stage.out.join(name);
+    let keep = |results: &measure::Results| report::write_json(&path, &stage, results);
+    let results = measure::all(&stage, &chosen, &arguments.pace(), keep)?;
+    let text = report::table(&stage, &results) + &format!("\nEvery sample stands in {}\n", path.display());
+    Ok(Report { text, failures: results.failures.len() })
 }

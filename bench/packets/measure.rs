@@ -9,7 +9,7 @@ use crate::machine::{Stage, note};
 use crate::peer::{Peer, Peers};
 use crate::sample::{Reading, Sample};
 use crate::stop;
-use crate::traffic::Timing;
+use crate::traffic::{Devices, Timing};
 
 /// How far the part of dropped packets may be from what a case says.
 const DROPPED_TOLERANCE: f64 = 0.01;
@@ -53,6 +53,22 @@ pub(crate) struct Results {
     pub(crate) huge_tables: bool,
     pub(crate) latencies: Vec<Latency>,
     pub(crate) took: Duration,
+    /// What could not be measured, and why.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Results {
+    fn new(pace: &Pace) -> Results {
+        Results {
+            pace: *pace,
+            rows: Vec::new(),
+            tsc_hz: 0,
+            huge_tables: true,
+            latencies: Vec::new(),
+            took: Duration::ZERO,
+            failures: Vec::new(),
+        }
+    }
 }
 
 /// A turn in a round.
@@ -64,30 +80,53 @@ enum Turn {
     Peer(usize),
 }
 
-/// Measures all cases; neighbours with the same traffic together.
-pub(crate) fn all(stage: &Stage, cases: &[Case], pace: &Pace) -> Result<Results, String> {
+/// Measures all cases; neighbours with the same traffic together. What fails is told and left out. `keep` gets what there is
+/// whenever there is more, so that a run that is interrupted leaves it.
+pub(crate) fn all(
+    stage: &Stage,
+    cases: &[Case],
+    pace: &Pace,
+    mut keep: impl FnMut(&Results) -> Result<(), String>,
+) -> Result<Results, String> {
     let began = Instant::now();
-    let mut results = Results {
-        pace: *pace,
-        rows: Vec::new(),
-        tsc_hz: 0,
-        huge_tables: true,
-        latencies: Vec::new(),
-        took: Duration::ZERO,
-    };
+    let mut results = Results::new(pace);
     let mut done = 0;
-    for group in cases.chunk_by(|a, b| a.traffic == b.traffic && a.brain == b.brain) {
+    let alike = |a: &Case, b: &Case| a.traffic == b.traffic && a.brain == b.brain && a.inside == b.inside;
+    for group in cases.chunk_by(alike) {
         let Some(first) = group.first() else { continue };
         let names: Vec<&str> = group.iter().map(|c| c.name).collect();
-        note(&format!("{}-{} of {}: {}", done + 1, done + group.len(), cases.len(), names.join(" ")));
+        let names = names.join(" ");
+        let so_far = began.elapsed().as_secs();
+        note(&format!("{so_far:>4} s: {}-{} of {}: {names}", done + 1, done + group.len(), cases.len()));
         done += group.len();
-        measure(stage, group, first, &mut results).map_err(|e| format!("{}: {e}", first.name))?;
+        let outcome = if first.traffic.devices == Devices::Cable && !stage.cables {
+            Err("there is no virtual cable".to_owned())
+        } else {
+            measure(stage, group, first, &mut results)
+        };
+        go_on(outcome.map_err(|e| format!("{names}: {e}")), &mut results)?;
+        results.took = began.elapsed();
+        keep(&results)?;
     }
     if let Some(row) = results.rows.iter().find(|r| r.case.name == LATENCY_OF) {
-        results.latencies = latency::measure(stage, &row.case, &row.cordon, pace, results.tsc_hz)?;
+        match latency::measure(stage, &row.case, &row.cordon, pace, results.tsc_hz) {
+            Ok(latencies) => results.latencies = latencies,
+            Err(e) => go_on(Err(format!("latency: {e}")), &mut results)?,
+        }
     }
     results.took = began.elapsed();
+    keep(&results)?;
     Ok(results)
+}
+
+/// Goes on after what has failed, unless somebody wants the run to end.
+fn go_on(outcome: Result<(), String>, results: &mut Results) -> Result<(), String> {
+    if let Err(e) = outcome {
+        stop::check()?;
+        note(&format!("NOT MEASURED: {e}"));
+        results.failures.push(e);
+    }
+    Ok(())
 }
 
 /// Measures cases that share traffic, brain and peers with the first.
@@ -95,7 +134,7 @@ fn measure(stage: &Stage, cases: &[Case], first: &Case, results: &mut Results) -
     let pace = results.pace;
     // Peers sleep until told to forward, the dataplane polls from the start.
     let mut peers = Peers::start(stage, &first.traffic, first.peers)?;
-    let mut dataplane = Dataplane::start(stage, &first.traffic, first.brain, &Timing::default())?;
+    let mut dataplane = Dataplane::start(stage, first, &Timing::default())?;
     dataplane.halt()?;
     results.tsc_hz = dataplane.tsc_hz();
     results.huge_tables &= dataplane.tables_are_huge();

@@ -7,12 +7,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::claims;
-use crate::latency::{Latency, Quantiles};
+use crate::latency::{IDLE_US, Latency, Quantiles};
 use crate::machine::Stage;
 use crate::measure::{Results, Row};
 use crate::peer::{PEERS, Peer};
 use crate::sample::{Sample, Spread, ratio};
-use crate::traffic::Timing;
+use crate::traffic::{Owner, Timing};
 
 /// What the run stood on, in one paragraph.
 fn head(stage: &Stage, results: &Results) -> String {
@@ -71,6 +71,9 @@ pub(crate) fn table(stage: &Stage, results: &Results) -> String {
     for c in &claims {
         text += &c.line();
     }
+    for failure in &results.failures {
+        let _ = writeln!(text, "\nNOT MEASURED: {failure}");
+    }
     let mut doubted = results.rows.iter().filter(|r| !r.doubts.is_empty()).peekable();
     if doubted.peek().is_some() {
         text += "\nNOT TO BE TRUSTED:\n";
@@ -85,10 +88,14 @@ fn latency(text: &mut String, l: &Latency) {
     let show = |q: &Quantiles| format!("{:.1} / {:.1} / {:.1}", q.p50, q.p99, q.p999);
     let _ = writeln!(
         text,
-        "latency at {} % ({:.2} Mpps), µs p50 / p99 / p99.9: {}; testpmd io at the same rate: {}",
+        "latency at {} % ({:.2} Mpps), µs p50 / p99 / p99.9: {}, {} lost; workers sleep {IDLE_US} µs when idle: {}, {} lost; \
+         testpmd io at the same rate: {}",
         l.load_percent,
         l.offered / 1e6,
         show(&l.cordon),
+        l.missed[0],
+        show(&l.sleeper),
+        l.missed[1],
         show(&l.testpmd)
     );
 }
@@ -153,10 +160,10 @@ pub(crate) fn write_json(path: &Path, stage: &Stage, results: &Results) -> Resul
                 row.peers.iter().map(|(p, s)| (p.name().to_owned(), subject(s, hz))).collect();
             json!({
                 "name": row.case.name, "what": row.case.what, "doubts": row.doubts,
-                "devices": region::Side::ALL.map(|s| row.case.traffic.device(s.index(), s, ".", &Timing::default())),
+                "devices": region::Side::ALL.map(|s| row.case.traffic.device(Owner::Cordon, s.index(), s, ".", &Timing::default())),
                 "locks": row.case.locks.count, "locked_percent": row.case.locks.percent,
                 "by_address": row.case.locks.by_address,
-                "hosts": row.case.traffic.hosts, "watched": row.case.watched, "workers": row.case.traffic.workers,
+                "inside": format!("{:?}", row.case.inside).to_lowercase(), "hosts": row.case.traffic.hosts, "watched": row.case.watched, "workers": row.case.traffic.workers,
                 "cordon": subject(&row.cordon, hz), "peers": peers,
             })
         })
@@ -166,13 +173,17 @@ pub(crate) fn write_json(path: &Path, stage: &Stage, results: &Results) -> Resul
         "cpu": f.cpu, "kernel": f.kernel, "dpdk": f.dpdk, "commit": f.commit, "tsc_hz": hz,
         "worker_core": stage.worker_core, "hugepages": stage.hugepages, "huge_tables": results.huge_tables,
         "rounds": results.pace.rounds, "window_ms": u64::try_from(results.pace.window.as_millis()).unwrap_or(0),
-        "seconds": results.took.as_secs_f64(), "cases": rows,
+        "seconds": results.took.as_secs_f64(), "cases": rows, "failures": results.failures,
         "latencies": results.latencies.iter().map(|l| json!({
             "load_percent": l.load_percent, "offered": l.offered,
-            "cordon": microseconds(&l.cordon), "testpmd_io": microseconds(&l.testpmd),
+            "cordon": microseconds(&l.cordon), "lost": l.missed[0],
+            "sleeper": microseconds(&l.sleeper), "sleeper_lost": l.missed[1], "testpmd_io": microseconds(&l.testpmd),
         })).collect::<Vec<_>>(),
         "claims": claims::of(results).iter().map(claims::Claim::json).collect::<Vec<_>>(),
     });
     let text = serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?;
-    fs::write(path, text + "\n").map_err(|e| format!("write({}): {e}", path.display()))
+    // In one step: whoever interrupts the run leaves a whole file.
+    let part = path.with_extension("part");
+    fs::write(&part, text + "\n").map_err(|e| format!("write({}): {e}", part.display()))?;
+    fs::rename(&part, path).map_err(|e| format!("rename({}): {e}", path.display()))
 }

@@ -15,6 +15,8 @@ pub(crate) struct Reading {
     pub(crate) odd: u64,
     /// TSC cycles that the worker itself counts as busy; zero where it does not count.
     pub(crate) busy_cycles: u64,
+    /// Workers whose counters these are.
+    pub(crate) threads: u64,
 }
 
 /// One measurement, over all workers that had packets.
@@ -55,14 +57,14 @@ impl Sample {
                 continue;
             }
             let on_cpu_ns = to.on_cpu_ns.saturating_sub(from.on_cpu_ns);
-            all.workers += 1;
+            all.workers += to.threads;
             all.on_cpu_ns += on_cpu_ns;
             all.packets += packets;
             all.bytes += to.bytes.saturating_sub(from.bytes);
             all.dropped += to.dropped.saturating_sub(from.dropped);
             all.odd += to.odd.saturating_sub(from.odd);
             all.busy_cycles += to.busy_cycles.wrapping_sub(from.busy_cycles);
-            all.pps += ratio(packets, on_cpu_ns) * 1e9;
+            all.pps += ratio(packets * to.threads, on_cpu_ns) * 1e9;
         }
         all
     }

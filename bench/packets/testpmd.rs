@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use region::Side;
 
+use crate::cable;
 use crate::child::{Child, Thread};
 use crate::machine::Stage;
 use crate::sample::Reading;
 use crate::telemetry::Telemetry;
-use crate::traffic::{Timing, Traffic};
+use crate::traffic::{Devices, Owner, Timing, Traffic};
 
 const STARTED: Duration = Duration::from_secs(30);
 const OBEYED: Duration = Duration::from_secs(10);
@@ -17,7 +18,7 @@ const PREFIX: &str = "testpmd";
 /// A running testpmd.
 pub(crate) struct Testpmd {
     child: Child,
-    worker: Thread,
+    workers: Vec<Thread>,
     telemetry: Telemetry,
 }
 
@@ -28,23 +29,36 @@ impl Testpmd {
 
     /// On devices that are timed.
     pub(crate) fn start_timed(stage: &Stage, traffic: &Traffic, timing: &Timing) -> Result<Testpmd, String> {
-        let mut args =
-            vec!["-l".to_owned(), stage.cpus(), "--main-lcore".to_owned(), stage.other_core.to_string()];
+        // Its first thread, which listens to what is typed, then one a worker; by numbers, since two may share a core.
+        // A worker without packets would only cost time.
+        let workers = if traffic.one_queue { 1 } else { traffic.workers };
+        let cores = stage.worker_cores(workers);
+        let numbered = (1..).zip(&cores).map(|(n, core)| format!(",{n}@{core}"));
+        let lcores = format!("--lcores=0@{}{}", stage.other_core, numbered.collect::<String>());
+        let mut args = vec![lcores, "--main-lcore=0".to_owned()];
         args.extend(stage.eal(PREFIX));
         for (i, side) in Side::ALL.into_iter().enumerate() {
-            args.push(format!("--vdev={}", traffic.device(i, side, &stage.captures(), timing)));
+            args.push(format!("--vdev={}", traffic.device(Owner::Peer, i, side, &stage.captures(), timing)));
         }
         // As many buffers in the pool as cordon-dataplane has in both of its own.
-        args.extend(["--", "-i", "--nb-cores=1", "--burst=32", "--total-num-mbufs=32768"].map(str::to_owned));
+        // What goes round is not thrown away at the beginning of a turn.
+        args.extend(
+            ["--", "-i", "--burst=32", "--total-num-mbufs=32768", "--no-flush-rx"].map(str::to_owned),
+        );
+        args.extend(["nb-cores", "rxq", "txq"].map(|count| format!("--{count}={}", cores.len())));
         let runtime = stage.folder("run")?;
         let mut child =
             Child::start("dpdk-testpmd", Path::new("dpdk-testpmd"), args, &stage.cpus(), &runtime)?;
         // The last of what it says before it listens.
         child.wait_for(0, "Checking link statuses", STARTED)?;
-        let worker = child.thread(&format!("rte-worker-{}", stage.worker_core), STARTED)?;
+        let workers = (1..=cores.len()).map(|n| child.thread(&format!("rte-worker-{n}"), STARTED));
+        let workers = workers.collect::<Result<_, _>>()?;
         let path = runtime.join("dpdk").join(PREFIX).join("dpdk_telemetry.v2");
         let telemetry = Telemetry::connect(&path).map_err(|e| child.complaint(&e))?;
-        Ok(Testpmd { child, worker, telemetry })
+        if traffic.devices == Devices::Cable {
+            cable::set_going(stage, Owner::Peer, traffic)?;
+        }
+        Ok(Testpmd { child, workers, telemetry })
     }
 
     /// Begins to forward in a mode.
@@ -64,12 +78,17 @@ impl Testpmd {
         self.child.wait_for(mark, "Done.", OBEYED)
     }
 
-    /// Counters of the worker: those of both ports.
+    /// Counters of the workers together: those of both ports.
     pub(crate) fn read(&mut self) -> Result<Reading, String> {
         self.child.alive()?;
-        let on_cpu_ns = self.worker.on_cpu_ns()?;
+        let mut on_cpu_ns = 0;
+        for worker in &self.workers {
+            on_cpu_ns += worker.on_cpu_ns()?;
+        }
         let at = Instant::now();
-        let mut r = Reading { at, on_cpu_ns, packets: 0, bytes: 0, dropped: 0, odd: 0, busy_cycles: 0 };
+        let threads = self.workers.len() as u64;
+        let mut r =
+            Reading { at, on_cpu_ns, packets: 0, bytes: 0, dropped: 0, odd: 0, busy_cycles: 0, threads };
         for port in 0..Side::ALL.len() {
             let s = self.telemetry.stats(port).map_err(|e| self.child.complaint(&e))?;
             r.packets += s.received;

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use region::Side;
 
+use crate::cable;
+
 /// Packets in the source's array; as many as hosts where those are more, so that each appears.
 const PACKETS: u32 = 65_536;
 /// First address of the servers in the source.
@@ -20,6 +22,8 @@ pub(crate) enum Devices {
     Looped,
     /// DPDK's `net_null`: buffers whose bytes nobody has written.
     Null,
+    /// DPDK's `net_af_packet` on both ends of a virtual cable, in which frames go round (see [`crate::cable`]).
+    Cable,
 }
 
 /// Traffic as the source makes it; see `bench/source/source.h`.
@@ -83,17 +87,35 @@ pub(crate) struct Flow {
     pub(crate) protocol: u8,
 }
 
+/// Whose devices they are: programs that run at once have cables of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Cordon,
+    Peer,
+}
+
 /// Port of all servers.
 pub(crate) const SERVER_PORT: u16 = 443;
 
 impl Traffic {
     /// The `--vdev` argument of a side's device; the name ends in `index`.
-    pub(crate) fn device(&self, index: usize, side: Side, captures: &str, timing: &Timing) -> String {
+    pub(crate) fn device(
+        &self,
+        owner: Owner,
+        index: usize,
+        side: Side,
+        captures: &str,
+        timing: &Timing,
+    ) -> String {
         match self.devices {
             Devices::Looped => {
                 return format!("net_pcap{index},rx_pcap={captures}/{}.pcap,infinite_rx=1", side.name());
             }
             Devices::Null => return format!("net_null{index},size=64,copy=0"),
+            Devices::Cable => {
+                let (end, queues) = (cable::end(owner, side), self.workers);
+                return format!("net_af_packet{index},iface={end},qpairs={queues}");
+            }
             Devices::Source => {}
         }
         let idle = u8::from(!self.from[side.index()]);
@@ -155,22 +177,39 @@ fn mixed(x: u64) -> u64 {
     x ^ (x >> 29)
 }
 
-/// The looped capture of a side: an Ethernet frame of 60 bytes with TCP and ACK, 1,024 times (pcap, little endian).
-pub(crate) fn looped_capture(side: Side) -> Vec<u8> {
-    const FRAMES: usize = 1024;
-    let server = INTERNAL_V4.to_be_bytes();
+/// A server's hardware address; the same as in `bench/source/frames.c`.
+pub(crate) fn device_of(server: u32) -> [u8; 6] {
+    let [a, b, c, d] = server.to_be_bytes();
+    [2, 0, a, b, c, d]
+}
+
+/// An Ethernet frame of 60 bytes with TCP and ACK, of a flow for each server, as a side receives it.
+pub(crate) fn plain_frame(side: Side, server: u32) -> Vec<u8> {
+    let device = device_of(server);
+    let server = (INTERNAL_V4 + server).to_be_bytes();
     let external = (FAR | 7).to_be_bytes();
     let (source, destination, ports) = match side {
         Side::Inside => (server, external, [[0x01, 0xbb], [0x80, 0]]),
         Side::Outside => (external, server, [[0x80, 0], [0x01, 0xbb]]),
     };
-    let mut frame = vec![2, 0xff, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 8, 0];
-    frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
+    let router = [2, 0xff, 0, 0, 0, 1];
+    let mut frame = match side {
+        Side::Inside => [router, device].concat(),
+        Side::Outside => [device, router].concat(),
+    };
+    frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
     frame.extend(source);
     frame.extend(destination);
     frame.extend(ports.concat());
     frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0x20, 0, 0, 0, 0, 0]);
     frame.resize(60, 0);
+    frame
+}
+
+/// The looped capture of a side: one frame, 1,024 times (pcap, little endian).
+pub(crate) fn looped_capture(side: Side) -> Vec<u8> {
+    const FRAMES: usize = 1024;
+    let frame = plain_frame(side, 0);
     let mut file = 0xa1b2_c3d4_u32.to_le_bytes().to_vec();
     file.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0]);
     for _ in 0..FRAMES {
