@@ -21,6 +21,7 @@ use crate::inventory::Owners;
 use crate::link::Segment;
 use crate::locklist::LockList;
 use crate::meter::Meters;
+use crate::moved::Moved;
 use crate::networks::{Networks, Retired};
 use crate::report::Pulse;
 use crate::requests::Waiting;
@@ -150,7 +151,7 @@ pub struct Control {
     pub(crate) store_error: Option<String>,
     /// Said by the shell: office, configuration, store damage.
     pub(crate) complaints: BTreeMap<&'static str, (String, String)>,
-    pub(crate) scratch: Vec<u64>,
+    pub(crate) moved: Moved,
     pub(crate) stats: Stats,
     next_batch: u64,
     retained_ns: u64,
@@ -216,7 +217,7 @@ impl Control {
             unacknowledged_since: None,
             store_error: None,
             complaints: BTreeMap::new(),
-            scratch: Vec::new(),
+            moved: Moved::new(policy.capacities().hosts()),
             stats: Stats::default(),
             next_batch: 0,
             retained_ns: 0,

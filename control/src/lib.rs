@@ -28,6 +28,7 @@ mod maintenance;
 mod merge;
 mod meter;
 pub mod metrics;
+mod moved;
 pub mod netconfig;
 pub mod networks;
 pub mod notify;

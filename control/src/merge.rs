@@ -16,6 +16,8 @@ use crate::window::{Counts, Pair, Window};
 
 /// Time between two ticks, in which what is found has happened at the latest.
 const TICK_NS: u64 = 100_000_000;
+/// Hosts ahead of the one that is merged whose lines are asked for: those of a few servers among a million are in no cache.
+const AHEAD: usize = 16;
 
 impl Control {
     /// Merges what the workers counted since the last tick, and judges every host that moved.
@@ -28,20 +30,15 @@ impl Control {
         let gap = std::mem::take(&mut life.gap);
         self.span_ns = span_ns;
 
-        let words = (facts.capacities().hosts() as usize).div_ceil(64);
-        let mut moved = std::mem::take(&mut self.scratch);
-        moved.clear();
-        moved.resize(words, if gap { u64::MAX } else { 0 });
+        let moved = &mut self.moved;
+        if gap {
+            moved.add_all();
+        }
         for (w, counters) in facts.workers().iter().enumerate() {
             let asked = life.asked[w];
             let seen = counters.seen_tick.load(Acquire);
-            let mut take = |tick: u64| {
-                facts.touched(w, tick).for_each_word(|word, bits| {
-                    if let Some(m) = moved.get_mut(word) {
-                        *m |= bits;
-                    }
-                });
-            };
+            let mut take =
+                |tick: u64| facts.touched(w, tick).for_each_word(|word, bits| moved.add(word, bits));
             if seen == asked {
                 // The worker has turned: the other bitmap is complete, and is read for the last time.
                 take(asked.wrapping_sub(1));
@@ -54,16 +51,16 @@ impl Control {
         }
         let mut active = 0;
         self.sending_hosts = 0;
-        for (word, bits) in moved.iter().enumerate() {
-            let mut bits = *bits;
-            while bits != 0 {
-                let id = word * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                let host = HostId(u32::try_from(id).unwrap_or(u32::MAX));
-                active += u64::from(self.merge_host(&facts, host, span_ns, gap));
+        let moved = self.moved.take();
+        for (i, host) in moved.iter().enumerate() {
+            if let Some(later) = moved.get(i + AHEAD) {
+                facts.prefetch_totals(*later);
+                self.policy.prefetch_accounted(*later);
+                self.meters.prefetch(*later);
             }
+            active += u64::from(self.merge_host(&facts, *host, span_ns, gap));
         }
-        self.scratch = moved;
+        self.moved.recycle(moved);
         if !gap {
             self.stats.active_hosts = active;
             self.stats.sending_hosts = self.sending_hosts;

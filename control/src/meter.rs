@@ -37,6 +37,15 @@ impl Meters {
         Meters { words: vec![[0; WORDS]; capacities.hosts() as usize] }
     }
 
+    /// Asks the cache for a host's figures.
+    pub(crate) fn prefetch(&self, host: HostId) {
+        if let Some([first, .., last]) = self.words.get(host.index()) {
+            // They cross a line.
+            region::prefetch(first);
+            region::prefetch(last);
+        }
+    }
+
     /// Adds what a host did in a tick that ended at `mono_ns`.
     pub(crate) fn add(&mut self, host: HostId, mono_ns: u64, pair: &Pair) {
         let Some(m) = self.words.get_mut(host.index()) else { return };

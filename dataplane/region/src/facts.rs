@@ -414,6 +414,17 @@ impl Facts {
             .fold(LineTotals::default(), |sum, l| sum.plus(&l))
     }
 
+    /// Asks the cache for a host's lines of all workers.
+    pub fn prefetch_totals(&self, host: HostId) {
+        for w in 0..self.layout.capacities.workers as usize {
+            let (lines, rare) = self.lines(w);
+            if let (Some(line), Some(rare)) = (lines.get(host.index()), rare.get(host.index())) {
+                crate::map::prefetch(line);
+                crate::map::prefetch(rare);
+            }
+        }
+    }
+
     /// Turns a worker to a new tick: clears the bitmap it will write from now on, then reports the tick as seen.
     /// Only the worker itself calls this.
     pub fn turn_to_tick(&self, worker: usize, tick: u64) {

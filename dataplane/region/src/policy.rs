@@ -657,6 +657,14 @@ impl Policy {
         self.accounted_lines(host).map_or(LineTotals::default(), |(line, rare)| host::read(line, rare, dir))
     }
 
+    /// Asks the cache for what was merged of a host.
+    pub fn prefetch_accounted(&self, host: HostId) {
+        if let Some((line, rare)) = self.accounted_lines(host) {
+            crate::map::prefetch(line);
+            crate::map::prefetch(rare);
+        }
+    }
+
     /// Records what control has merged.
     pub fn set_accounted(&self, host: HostId, dir: Dir, totals: &LineTotals) {
         if let Some((line, rare)) = self.accounted_lines(host) {

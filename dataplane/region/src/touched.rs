@@ -17,6 +17,8 @@ pub struct Touched<'a> {
     summary: &'a [AtomicU64],
 }
 
+const WORDS_A_LINE: usize = 64 / size_of::<AtomicU64>();
+
 /// Words of the bitmap and of its summary for `hosts` hosts.
 pub const fn sizes(hosts: u32) -> (usize, usize) {
     let words = (hosts as usize).div_ceil(64);
@@ -67,6 +69,11 @@ impl<'a> Touched<'a> {
     pub fn for_each_word(&self, mut each: impl FnMut(usize, u64)) {
         for (i, s) in self.summary.iter().enumerate() {
             let mut left = s.load(Relaxed);
+            if left != 0 {
+                // What is looked at next: among many hosts with few that move, each word lies in a line of its own.
+                let next = self.words.get((i + 1) * 64..).unwrap_or(&[]);
+                next.iter().take(64).step_by(WORDS_A_LINE).for_each(|w| crate::map::prefetch(w));
+            }
             while left != 0 {
                 let word = i * 64 + left.trailing_zeros() as usize;
                 left &= left - 1;
