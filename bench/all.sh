@@ -50,30 +50,35 @@ beside_fastnetmon() {
     measure 'beside FastNetMon' bench/fastnetmon.py "${results%/bench}/release" "$results/fastnetmon.json" "$@"
 }
 
-quick=()
-case ${1:-} in
-    -h | --help) usage; exit ;;
-    --quick) quick=(--quick) ;;
-    '') ;;
-    *) cargo_bench packets "$@"; exit ;;
-esac
-(($# <= 1)) || { usage >&2; exit 2; }
-((EUID == 0)) || { note "DPDK's memory, virtual cables and a core of one's own need root"; exit 1; }
+main() {
+    quick=()
+    case ${1:-} in
+        -h | --help) usage; exit ;;
+        --quick) quick=(--quick) ;;
+        '') ;;
+        *) cargo_bench packets "$@"; exit ;;
+    esac
+    (($# <= 1)) || { usage >&2; exit 2; }
+    ((EUID == 0)) || { note "DPDK's memory, virtual cables and a core of one's own need root"; exit 1; }
 
-note 'building'
-cargo build -q --release --workspace --locked
-cargo bench -q -p cordon --locked --benches --no-run
-mkdir -p "$results"
-measure 'the dataplane beside others' cargo_bench packets "${quick[@]}"
-measure 'the packet path alone' cargo_bench pipeline "${quick[@]}"
-measure 'a tick of control' cargo_bench tick "${quick[@]}"
-measure 'from a scan to its lock' cargo_bench lock "${quick[@]}"
-beside_fastnetmon "${quick[@]}"
-if ((${#quick[@]})); then
-    note "no page of quick figures; 'make performance' makes one"
-else
-    measure 'the performance page' bench/performance.py "$results" bench
-fi
-printf 'bench: %d failed, %d skipped, %d s\n' ${#failed[@]} ${#skipped[@]} $SECONDS
-((!${#skipped[@]})) || printf '  skipped: %s\n' "${skipped[@]}"
-((!${#failed[@]})) || { printf '  failed: %s\n' "${failed[@]}"; exit 1; }
+    note 'building'
+    cargo build --release --workspace --locked
+    cargo bench -p cordon --locked --benches --no-run
+    mkdir -p "$results"
+    measure 'the dataplane beside others' cargo_bench packets "${quick[@]}"
+    measure 'the packet path alone' cargo_bench pipeline "${quick[@]}"
+    measure 'a tick of control' cargo_bench tick "${quick[@]}"
+    measure 'from a scan to its lock' cargo_bench lock "${quick[@]}"
+    beside_fastnetmon "${quick[@]}"
+    if ((${#quick[@]})); then
+        note "no page of quick figures; 'make performance' makes one"
+    else
+        measure 'the performance page' bench/performance.py "$results" bench
+    fi
+    printf 'bench: %d failed, %d skipped, %d s\n' ${#failed[@]} ${#skipped[@]} $SECONDS
+    ((!${#skipped[@]})) || printf '  skipped: %s\n' "${skipped[@]}"
+    ((!${#failed[@]})) || { printf '  failed: %s\n' "${failed[@]}"; exit 1; }
+}
+
+# Read to its end before anything runs: what changes in the checkout meanwhile does not matter.
+main "$@"; exit
