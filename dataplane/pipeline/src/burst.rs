@@ -234,8 +234,9 @@ impl Pipeline {
         let from = link::From { servers: FROM != OUTSIDE, outside: FROM != INSIDE };
         let screened =
             frames.first().is_some_and(|f| f.segment) && link::screen(v, from, work, frames, verdicts);
+        let mut answers = List::default();
         if FROM == OUTSIDE {
-            prefetch_answers(v, work, frames, list);
+            prefetch_answers(v, work, frames, list, &mut answers);
         }
         let mut watched = List::default();
         let dropped = if screened {
@@ -246,7 +247,7 @@ impl Pipeline {
         // Last what takes more of memory, a part of which has come meanwhile. After screening: a packet that is not its
         // address's own opens no contact.
         if FROM != MIRROR {
-            contacts::<FROM>(v, work, frames, list);
+            contacts::<FROM>(v, work, frames, list, answers.get());
             let watched = watched.get();
             if !watched.is_empty() {
                 v.watch_all(if FROM == INSIDE { Dir::Out } else { Dir::In }, work, frames, verdicts, watched);
@@ -396,16 +397,25 @@ fn prefetch_contacts<const FROM: u8>(v: &View<'_>, work: &mut [Work], list: &[u8
     }
 }
 
-/// Asks the cache for the rows in which packets from outside may be marked as answers.
+/// Lists the packets from outside that may answer a first contact, and asks the cache for where its row stands.
 #[inline(always)]
-fn prefetch_answers(v: &View<'_>, work: &mut [Work], frames: &[Frame<'_>], list: &[u8]) {
+fn prefetch_answers(v: &View<'_>, work: &mut [Work], frames: &[Frame<'_>], list: &[u8], answers: &mut List) {
     for i in list {
         let i = usize::from(*i);
-        let (Some(w), Some(f)) = (work.get_mut(i), frames.get(i)) else { continue };
-        if let Some(host) = w.destination.host()
-            && v.may_answer(host)
+        let Some(w) = work.get(i) else { continue };
+        answers.push_if(i, w.destination.host().is_some_and(|host| v.may_answer(host)));
+    }
+    let answers = answers.get();
+    if answers.is_empty() {
+        return;
+    }
+    let table = v.flows();
+    for i in answers {
+        let i = usize::from(*i);
+        if let (Some(w), Some(f)) = (work.get_mut(i), frames.get(i))
+            && let Some(host) = w.destination.host()
         {
-            w.hash = v.prefetch_question(host, w, f);
+            w.hash = v.prefetch_question(&table, host, w, f);
         }
     }
 }
@@ -413,28 +423,36 @@ fn prefetch_answers(v: &View<'_>, work: &mut [Work], frames: &[Frame<'_>], list:
 /// Over the packets that have to do with contacts: what they open or answer. A burst from one side only does one of both,
 /// so that which comes first is of no account; in a mirror it is, and the stage before does it.
 #[inline(always)]
-fn contacts<const FROM: u8>(v: &View<'_>, work: &[Work], frames: &[Frame<'_>], list: &[u8]) {
-    for i in list {
-        let Some(w) = work.get(usize::from(*i)) else { continue };
-        if FROM == INSIDE {
+fn contacts<const FROM: u8>(v: &View<'_>, work: &[Work], frames: &[Frame<'_>], list: &[u8], answers: &[u8]) {
+    let packet = |i: &u8| Some((work.get(usize::from(*i))?, frames.get(usize::from(*i))?));
+    if FROM == INSIDE {
+        for (w, _) in list.iter().filter_map(packet) {
             if let Some(host) = w.source.host() {
                 v.prefetch_new_contact(host, w.parsed.traits, w.hash);
             }
-        } else if let Some(host) = w.destination.host()
-            && v.may_answer(host)
-        {
-            v.prefetch_row(w.hash);
         }
-    }
-    for i in list {
-        let i = usize::from(*i);
-        let (Some(w), Some(f)) = (work.get(i), frames.get(i)) else { continue };
-        if FROM == INSIDE {
+        for (w, f) in list.iter().filter_map(packet) {
             if let Some(host) = w.source.host() {
                 v.opens(host, w, f);
             }
-        } else if let Some(host) = w.destination.host() {
+        }
+        return;
+    }
+    if !answers.is_empty() {
+        let table = v.flows();
+        answers.iter().filter_map(packet).for_each(|(w, _)| table.prefetch_row(w.hash));
+    }
+    for (w, f) in list.iter().filter_map(packet) {
+        if let Some(host) = w.destination.host() {
             v.hears(host, w, f);
+        }
+    }
+    if !answers.is_empty() {
+        let table = v.flows();
+        for (w, f) in answers.iter().filter_map(packet) {
+            if let Some(host) = w.destination.host() {
+                v.answers(&table, host, w, f);
+            }
         }
     }
 }
@@ -571,6 +589,9 @@ fn judge<const FROM: u8>(
             v.watch(Dir::In, std::iter::once((host, w, f, dropped)));
         }
         if FROM == MIRROR && w.parsed.traits.has(TELLS) {
+            if v.may_answer(host) {
+                v.answers(&v.flows(), host, w, f);
+            }
             v.hears(host, w, f);
         }
     }

@@ -276,9 +276,8 @@ pub(crate) fn first_contact(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
 
 /// Notes that a contact of a host that is not watched was answered or refused.
 #[inline(never)]
-pub(crate) fn early_answer(out: &WorkerFacts<'_>, m: &Moment, s: &Seen<'_>) {
-    let table = out.facts.flows(out.worker, m.generation);
-    if is_icmp_error(s) && refused(&table, m, s) {
+pub(crate) fn early_answer(table: &FlowTable<'_>, m: &Moment, s: &Seen<'_>) {
+    if is_icmp_error(s) && refused(table, m, s) {
         return;
     }
     let p = packet(s);

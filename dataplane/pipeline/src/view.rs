@@ -275,25 +275,35 @@ impl<'a> View<'a> {
         (now || (before && self.moment.fresh_generation)) && !self.flags(host).has(HostFlags::WATCH)
     }
 
-    /// Asks the cache for where the row stands that a packet to a host may answer. Returns what [`View::prefetch_row`] takes.
+    /// Asks the cache for where the row stands that a packet to a host may answer. Returns what [`FlowTable::prefetch_row`]
+    /// takes.
     #[inline(never)]
-    pub(crate) fn prefetch_question(&self, host: HostId, w: &Work, f: &Frame<'_>) -> u64 {
+    pub(crate) fn prefetch_question(
+        &self,
+        table: &FlowTable<'_>,
+        host: HostId,
+        w: &Work,
+        f: &Frame<'_>,
+    ) -> u64 {
         let key = answered_key(&seen(host, Dir::In, w, f, false));
-        key.map_or(0, |k| self.flows().prefetch(&k, self.hash_key))
+        key.map_or(0, |k| table.prefetch(&k, self.hash_key))
     }
 
-    /// Asks the cache for the row itself.
-    #[inline(never)]
-    pub(crate) fn prefetch_row(&self, hash: u64) {
-        self.flows().prefetch_row(hash);
-    }
-
+    /// Notes a packet to a host that may answer a first contact of which there is a row.
     #[inline(always)]
-    fn flows(&self) -> FlowTable<'a> {
+    pub(crate) fn answers(&self, table: &FlowTable<'_>, host: HostId, w: &Work, f: &Frame<'_>) {
+        if self.out.has(host) {
+            early_answer(table, &self.moment, &seen(host, Dir::In, w, f, false));
+        }
+    }
+
+    /// Rows of this worker and generation.
+    #[inline(always)]
+    pub(crate) fn flows(&self) -> FlowTable<'a> {
         self.facts.flows(self.out.worker, self.moment.generation)
     }
 
-    /// Notes a packet to a host that may answer a contact of its own, or make its sender one who came first.
+    /// Notes in the maps a packet to a host that may answer a contact of its own, or make its sender one who came first.
     #[inline(always)]
     pub(crate) fn hears(&self, host: HostId, w: &Work, f: &Frame<'_>) {
         let out = &self.out;
@@ -301,9 +311,6 @@ impl<'a> View<'a> {
             return;
         }
         let hash = self.remote_hash(w.parsed.source);
-        if self.may_answer(host) {
-            early_answer(out, &self.moment, &seen(host, Dir::In, w, f, false));
-        }
         if w.parsed.traits.has(Traits::REACTION_TCP) {
             self.look_for_question(host, w, f, hash);
         }
