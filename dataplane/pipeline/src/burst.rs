@@ -217,7 +217,10 @@ impl Pipeline {
                     some_v6 = true;
                     seek_v6::<FROM>(v, w);
                 }
-                Class::Arp | Class::NonIp | Class::Malformed => w.source = End::NONE,
+                Class::Arp | Class::NonIp | Class::Malformed => {
+                    w.source = End::NONE;
+                    w.destination = End::NONE;
+                }
             }
         }
         let work = &mut self.work[..n.min(BURST)];
@@ -482,6 +485,10 @@ fn settle<const FROM: u8, const SCREENED: bool>(
     let mut dropped = Passed::default();
     let mut sides = [Tally::default(); 2];
     for (number, ((w, f), verdict)) in work.iter().zip(frames).zip(verdicts).enumerate() {
+        if FROM != MIRROR && !SCREENED && is_usual::<FROM>(v, w, f) {
+            *verdict = Verdict::Forward;
+            continue;
+        }
         let side = side::<FROM>(w);
         let to = counters.side(side);
         let before = if SCREENED { *verdict } else { Verdict::Forward };
@@ -527,6 +534,19 @@ fn settle_screened<const FROM: u8>(
     watched: &mut List,
 ) -> Passed {
     settle::<FROM, true>(v, counters, work, frames, verdicts, watched)
+}
+
+/// Accounts a packet if it is like nearly all on a wire: its own end is a host that has nothing to be looked up for, and the
+/// other one is nobody's. Says whether it is; [`judge`] would do the same with it.
+#[inline(always)]
+fn is_usual<const FROM: u8>(v: &View<'_>, w: &Work, f: &Frame<'_>) -> bool {
+    let (own, dir) = if FROM == INSIDE { (w.source, Dir::Out) } else { (w.destination, Dir::In) };
+    if FROM == OUTSIDE && w.source.is_internal() {
+        return false;
+    }
+    let Some(host) = v.usual_host(own, w.parsed.class) else { return false };
+    v.account(host, dir, HostFlags(0), w, f, false);
+    true
 }
 
 /// Enforce and account. `before`: what was decided before. Says whether the packet is of a watched host, and has not been

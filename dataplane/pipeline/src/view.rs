@@ -131,6 +131,15 @@ impl<'a> View<'a> {
         self.flags.get(host)
     }
 
+    /// The host at an end of a packet of this class, if its flags say that there is nothing to look up. None where flags do
+    /// not hold, and for [`End`]s that are no host: their numbers are beyond every table.
+    #[inline(always)]
+    pub(crate) fn usual_host(&self, end: End, class: Class) -> Option<HostId> {
+        let host = HostId(end.0);
+        let usual = if class == Class::Ipv6 { HostFlags::KNOWN } else { 0 };
+        (self.flags.find(host)?.0 == usual).then_some(host)
+    }
+
     /// Asks the cache for what every packet of a host touches.
     #[inline(always)]
     pub(crate) fn prefetch(&self, host: HostId) {

@@ -727,6 +727,12 @@ fn checksum(bytes: &[u8]) -> u64 {
 pub struct FlagTable<'a>(&'a [AtomicU8]);
 
 impl FlagTable<'_> {
+    /// The flags of a host; `None` when the id is beyond the table.
+    #[inline(always)]
+    pub fn find(&self, host: HostId) -> Option<HostFlags> {
+        self.0.get(host.index()).map(|f| HostFlags(f.load(Relaxed)))
+    }
+
     /// Flags of a host; none for an id beyond the table.
     #[inline(always)]
     pub fn get(&self, host: HostId) -> HostFlags {
