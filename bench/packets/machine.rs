@@ -209,16 +209,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
 fn build_daemons(root: &Path, target: &Path) -> Result<[PathBuf; 2], String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = mortal(cargo);
-    command.args([
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        "cordon-dataplane",
-        "-p",
-        "cordond",
-        "--target-dir",
-    ]);
+    // As make bench does: chosen packages alone would have other features, and be built once more.
+    command.args(["build", "--release", "--locked", "--workspace", "--target-dir"]);
     output(command.arg(target).current_dir(root))?;
     Ok(["cordon-dataplane", "cordond"].map(|name| target.join("release").join(name)))
 }
