@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use api::{Target, Time};
+use api::{Target, Time, Why};
 use config::{Config, Inventory, Rule};
-use letters::Why;
 use region::segment::SegmentRules;
 use region::{Facts, HostId, Policy};
 

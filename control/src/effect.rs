@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Event, IncidentRow, LockRow, Response, Target, Time};
+use api::{Event, IncidentRow, LockRow, Notice, Response, Target, Time};
 use config::Inventory;
 use letters::Letter;
 
@@ -149,6 +149,13 @@ pub struct Tell {
 pub enum Message {
     /// By mail.
     Mail(Box<Letter>),
+    /// By a request over HTTP to a program.
+    Webhook {
+        /// Of the `[[webhook]]`.
+        name: String,
+        /// The body.
+        notice: Box<Notice>,
+    },
 }
 
 impl Message {
@@ -156,6 +163,7 @@ impl Message {
     pub fn kind(&self) -> &'static str {
         match self {
             Message::Mail(_) => MAIL,
+            Message::Webhook { .. } => WEBHOOK,
         }
     }
 
@@ -163,6 +171,7 @@ impl Message {
     pub fn audience(&self) -> String {
         match self {
             Message::Mail(letter) => letter.party.audience(),
+            Message::Webhook { name, .. } => format!("webhook:{name}"),
         }
     }
 
@@ -170,6 +179,7 @@ impl Message {
     pub fn event(&self) -> Event {
         match self {
             Message::Mail(letter) => letter.event,
+            Message::Webhook { notice, .. } => notice.event,
         }
     }
 
@@ -177,12 +187,15 @@ impl Message {
     pub fn body(&self) -> serde_json::Result<String> {
         match self {
             Message::Mail(letter) => serde_json::to_string(letter),
+            Message::Webhook { notice, .. } => serde_json::to_string(notice),
         }
     }
 }
 
 /// The kind of outbox rows that go by mail.
 pub const MAIL: &str = "mail";
+/// The kind of those that go to programs.
+pub const WEBHOOK: &str = "webhook";
 
 /// What an operator asks of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -57,6 +57,10 @@ pub struct Snapshot {
     pub mails_sent: u64,
     /// Attempts to send mail that failed.
     pub mail_failures: u64,
+    /// Webhooks that were taken.
+    pub webhooks_sent: u64,
+    /// Attempts to send webhooks that failed.
+    pub webhook_failures: u64,
     /// When cordond started, seconds since 1970.
     pub started: f64,
 }
@@ -217,6 +221,10 @@ fn control(s: &Snapshot, f: &mut Families) {
         .add(&[], s.outbox.failed);
     f.counter("cordon_mails_sent_total", "Mails that the mail server has taken.").add(&[], s.mails_sent);
     f.counter("cordon_mail_failures_total", "Attempts to send mail that failed.").add(&[], s.mail_failures);
+    f.counter("cordon_webhooks_sent_total", "Webhooks that the programs there have taken.")
+        .add(&[], s.webhooks_sent);
+    f.counter("cordon_webhook_failures_total", "Attempts to send webhooks that failed.")
+        .add(&[], s.webhook_failures);
     let mut pages = f.gauge("cordon_tables_page_size_bytes", "Size of the pages under the shared tables.");
     let size = |kind| if kind == PageKind::Huge { 2 << 20 } else { 4 << 10 };
     if let Some(p) = &s.policy {

@@ -4,8 +4,12 @@
 mod compose;
 mod courier;
 pub mod gobgp;
+mod hooks;
 mod http;
+mod ledger;
+mod secret;
 mod smtp;
+mod webhook;
 mod xarf;
 
 use std::io;
@@ -20,6 +24,7 @@ use prometheus::Registry;
 use crate::log;
 pub use compose::Settings;
 pub use courier::{Courier, MailStats};
+pub use hooks::{HookStats, Hooks};
 
 /// The heart beats so often.
 const BEAT: Duration = Duration::from_millis(500);
@@ -92,12 +97,13 @@ impl std::fmt::Debug for Office {
 }
 
 impl Office {
-    /// An office that delivers mail, keeps the BGP speaker, and serves metrics on an address, if there is one.
+    /// An office that delivers mail and webhooks, keeps the BGP speaker, and serves metrics on an address, if there is one.
     pub fn serving(
         metrics: Option<SocketAddr>,
         registry: Registry,
         speaker: &Arc<gobgp::Speaker>,
         courier: Courier,
+        hooks: Hooks,
         now: Instant,
     ) -> Office {
         // The listening socket is kept here: a new office goes on with it while an old one hangs.
@@ -114,8 +120,9 @@ impl Office {
                 listener = Some(bound);
             }
             let mine = listener.as_ref().map(TcpListener::try_clone).transpose()?;
-            let (registry, speaker, courier) = (registry.clone(), Arc::clone(&speaker), courier.clone());
-            Ok(Box::new(move |heart| work(mine, registry, &speaker, courier, &heart)))
+            let (registry, speaker) = (registry.clone(), Arc::clone(&speaker));
+            let (courier, hooks) = (courier.clone(), hooks.clone());
+            Ok(Box::new(move |heart| work(mine, registry, &speaker, courier, hooks, &heart)))
         };
         Office::new(Box::new(make), HANGS, now)
     }
@@ -213,6 +220,7 @@ fn work(
     registry: Registry,
     speaker: &gobgp::Speaker,
     courier: Courier,
+    hooks: Hooks,
     heart: &Heart,
 ) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
@@ -224,6 +232,7 @@ fn work(
         tokio::select! {
             ended = http::serve(listener, registry) => ended,
             ended = courier.run() => ended,
+            ended = hooks.run() => ended,
             () = gobgp::keep(speaker) => "the BGP speaker's keeper ended".to_owned(),
             () = beat(heart) => "another one has taken over".to_owned(),
         }

@@ -1,9 +1,8 @@
 //! What an operator asks: checked, stored, put in force, answered, in this order.
 
-use api::{ErrorCode, Failure, LockRow, Payload, Request, Response, Suspension, Target, Time};
+use api::{ErrorCode, Failure, LockRow, Payload, Request, Response, Suspension, Target, Time, Why};
 use config::Rule;
 use ipnet::IpNet;
-use letters::Why;
 use region::locks::EXCEPTIONS_MAX;
 use region::segment::MACS_MAX;
 

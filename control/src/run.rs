@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use api::Response;
+use config::Webhook;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use tokio::sync::watch;
@@ -29,7 +30,7 @@ use crate::log;
 use crate::metrics::{Board, Snapshot};
 use crate::notify::Notifier;
 use crate::office::gobgp::{Speaker, Wanted};
-use crate::office::{MailStats, Office, Settings};
+use crate::office::{HookStats, MailStats, Office, Settings};
 use crate::socket::{FIRST_CLIENT, Socket};
 use crate::store::Store;
 use crate::supervise::Supervisor;
@@ -107,6 +108,9 @@ struct Shell {
     /// How mail goes out, for the office.
     mail: watch::Sender<Option<Arc<Settings>>>,
     mail_stats: Arc<MailStats>,
+    /// Who is sent webhooks, for the office.
+    hooks: watch::Sender<Arc<Vec<Webhook>>>,
+    hook_stats: Arc<HookStats>,
     speaker: Arc<Speaker>,
     supervisor: Option<Supervisor>,
     board: Arc<Board>,
@@ -383,11 +387,19 @@ impl Shell {
             }
             None => self.control.content("mail"),
         }
+        match self.hook_stats.trouble() {
+            Some(text) => self.control.complain(
+                "webhooks",
+                text,
+                "see its [[webhook]] and the program there; they wait: cordon outbox, cordon outbox retry ID",
+            ),
+            None => self.control.content("webhooks"),
+        }
         match self.store.post().bell().fill().failed {
             0 => self.control.content("outbox"),
             n => self.control.complain(
                 "outbox",
-                format!("{n} messages to people outside have failed"),
+                format!("{n} messages to people and programs outside have failed"),
                 "cordon outbox says which and why; outbox retry ID sends one again, outbox drop ID gives it up",
             ),
         }
@@ -420,6 +432,8 @@ impl Shell {
             outbox: self.store.post().bell().fill(),
             mails_sent: self.mail_stats.sent(),
             mail_failures: self.mail_stats.failures(),
+            webhooks_sent: self.hook_stats.sent(),
+            webhook_failures: self.hook_stats.failures(),
             started: self.started,
         });
     }

@@ -40,7 +40,7 @@ pub use db::FILE;
 pub use evidence::folder;
 pub use kept::last_good;
 pub use outbox::{Claim, Fill, Outcome, Pace, Parcel, Part};
-pub use post::{Bell, Post};
+pub use post::{Bell, Ears, Post};
 pub use room::Gone;
 
 /// First pause after a failure; doubles up to [`PAUSE_MAX`].

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{Action, Event, IncidentRow, Kind, LockRow, Reason, Target, Time};
-use config::{Inventory, Rule, Server};
-use letters::{Letter, Party, Why};
+use api::{
+    Action, Event, IncidentRow, Kind, LockRow, Notice, NoticeData, NoticeServer, Reason, Target, Time, Why,
+};
+use config::{Inventory, Rule, Server, Webhook};
+use letters::{Letter, Party};
 
 use crate::control::Control;
 use crate::effect::{Message, StoreOp, Tell};
@@ -99,12 +101,12 @@ impl Control {
 
     /// Rows for everybody who is to be told, each with the letter that `fill` completes.
     fn tell(&self, news: &News<'_>, fill: impl Fn(&mut Letter)) -> Vec<StoreOp> {
-        let Some(mail) = self.config.mail.as_ref() else { return Vec::new() };
-        let owners = if mail.customers { self.owners(news.targets) } else { Vec::new() };
-        let owners: Vec<Owner> = owners.into_iter().filter(|o| !o.party.to.is_empty()).collect();
         let names: Vec<String> = news.targets.iter().map(Target::to_string).collect();
         let names = if names.is_empty() { news.otherwise.iter().cloned().collect() } else { names };
-        let mut ops = Vec::new();
+        let mut ops = self.tell_programs(news, &names, &fill);
+        let Some(mail) = self.config.mail.as_ref() else { return ops };
+        let owners = if mail.customers { self.owners(news.targets) } else { Vec::new() };
+        let owners: Vec<Owner> = owners.into_iter().filter(|o| !o.party.to.is_empty()).collect();
         let mut put = |part: String, letter: Letter| {
             let id = format!("{}.{}{}.{part}", news.thread, news.event, news.mark);
             ops.push(StoreOp::Tell(Box::new(Tell {
@@ -139,6 +141,53 @@ impl Control {
             put(format!("c-{id}"), new(o.party, o.targets, o.servers));
         }
         ops
+    }
+
+    /// Rows for webhooks. A letter waits until the logs hold something; a program is told at once, and can ask for them.
+    fn tell_programs(&self, news: &News<'_>, names: &[String], fill: &impl Fn(&mut Letter)) -> Vec<StoreOp> {
+        let programs: Vec<&Webhook> =
+            self.config.webhooks.iter().filter(|w| w.events.contains(&news.event)).collect();
+        if programs.is_empty() {
+            return Vec::new();
+        }
+        let nobody = Party { customer: None, name: None, to: Vec::new(), language: String::new() };
+        let mut facts = Letter::new(news.event, nobody, news.at, names.to_vec(), news.who);
+        fill(&mut facts);
+        let mut servers: Vec<NoticeServer> = Vec::new();
+        if let Some(inventory) = &self.inventory {
+            let of = news.targets.iter().flat_map(|t| servers_of(inventory, t));
+            servers.extend(of.map(|s| NoticeServer { id: s.id.clone(), customer: s.customer.clone() }));
+            servers.sort_unstable();
+            servers.dedup();
+        }
+        let notice = Notice {
+            event: news.event,
+            timestamp: news.at,
+            data: NoticeData {
+                thread: news.thread.clone(),
+                targets: facts.targets,
+                servers,
+                who: facts.who,
+                incident: facts.incident,
+                lock: facts.lock,
+                still: facts.still,
+                deadline: facts.deadline,
+                why: facts.why,
+                rule: facts.rule,
+                incidents: facts.incidents,
+                text: facts.text,
+            },
+        };
+        let row = |w: &&Webhook| {
+            StoreOp::Tell(Box::new(Tell {
+                id: format!("{}.{}{}.w-{}", news.thread, news.event, news.mark, w.name),
+                thread: news.thread.clone(),
+                created: news.at,
+                due: if news.event == Event::Evidence { news.due } else { news.at },
+                message: Message::Webhook { name: w.name.clone(), notice: Box::new(notice.clone()) },
+            }))
+        };
+        programs.iter().map(row).collect()
     }
 
     fn delay(&self) -> Duration {
@@ -257,7 +306,7 @@ impl Control {
     /// A rule misfired: everybody that it has locked since a time is told so, whether the lock still stands or not, and
     /// no further evidence is sent.
     pub(crate) fn tell_correction(&self, rule: Rule, since: Time, lifted: &[u64], who: &str) -> Vec<StoreOp> {
-        if self.config.mail.is_none() {
+        if self.config.mail.is_none() && self.config.webhooks.is_empty() {
             return Vec::new();
         }
         let at = self.now.time();

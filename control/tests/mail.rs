@@ -4,16 +4,15 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use api::{OutboxRow, OutboxState, Payload, Request, Response};
-use common::{Daemon, Rig, SOON, free_port, lock, rows};
+use api::{OutboxState, Request, Response};
+use common::outside::{Counterpart, certificate, done, outbox, unlock};
+use common::{Rig, free_port, lock, rows};
 use serde::Deserialize;
-use serde_json::Value;
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mail").join(name)
@@ -41,62 +40,8 @@ struct Taken {
 }
 
 /// A mail server in a process of its own.
-struct Server {
-    child: Child,
-    orders: ChildStdin,
-    said: Receiver<Value>,
-    port: u16,
-}
-
-impl Server {
-    fn start(port: u16, tls: &[&str]) -> Server {
-        let mut child = Command::new(python())
-            .arg(file("server.py"))
-            .arg(port.to_string())
-            .args(tls)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let orders = child.stdin.take().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (sender, said) = channel();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if sender.send(serde_json::from_str(&line).unwrap()).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut server = Server { child, orders, said, port };
-        let up = server.said.recv_timeout(SOON).unwrap();
-        server.port = up["port"].as_u64().unwrap().try_into().unwrap();
-        server
-    }
-
-    /// What it is to do from now on.
-    fn order(&mut self, order: &str) {
-        writeln!(self.orders, "{order}").unwrap();
-        let word = order.split(' ').next().unwrap();
-        assert_eq!(self.said.recv_timeout(SOON).unwrap()["did"], word);
-    }
-
-    fn taken(&self) -> Taken {
-        let value = self.said.recv_timeout(SOON).expect("a mail");
-        serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{e}: {value}"))
-    }
-
-    /// That nothing more comes, as far as a short wait tells.
-    fn is_silent(&self) {
-        assert_eq!(self.said.recv_timeout(Duration::from_millis(400)), Err(RecvTimeoutError::Timeout));
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn server(port: u16, tls: &[&str]) -> Counterpart {
+    Counterpart::start(python(), &file("server.py"), port, tls)
 }
 
 #[derive(Debug, Deserialize)]
@@ -157,26 +102,9 @@ fn with_mail(rig: &Rig, port: u16, more: &str) {
     rig.write_config(&(rig.text("", "192.0.2.0/24") + &mail));
 }
 
-fn outbox(daemon: &Daemon) -> Vec<OutboxRow> {
-    match daemon.ask(&Request::Outbox { all: true, limit: 1_000 }) {
-        Response::Ok(Payload::Outbox(rows)) => rows,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn done(daemon: &Daemon, id: &str, state: OutboxState) -> OutboxRow {
-    daemon.until(&format!("{id} is {state}"), |d| {
-        outbox(d).into_iter().find(|r| r.id == id && r.state == state)
-    })
-}
-
-fn unlock(target: &str) -> Request {
-    Request::Unlock { target: target.parse().unwrap(), reason: None, all: true, until: None }
-}
-
 #[test]
 fn smtp_a_lock_and_its_end_reach_the_desk_in_one_thread() {
-    let server = Server::start(free_port().port(), &[]);
+    let server = server(free_port().port(), &[]);
     let rig = Rig::new();
     with_mail(
         &rig,
@@ -185,7 +113,7 @@ fn smtp_a_lock_and_its_end_reach_the_desk_in_one_thread() {
     );
     let daemon = rig.start();
     rows(daemon.ask(&lock("192.0.2.10")));
-    let taken = server.taken();
+    let taken = server.took::<Taken>();
     assert_eq!((taken.from.as_str(), taken.to.len(), taken.tls), ("abuse@example.net", 2, false));
     let first = read(&taken.mail);
     assert_eq!(first.headers["subject"], "[Cordon L-1] 192.0.2.10 locked: abuse");
@@ -203,7 +131,7 @@ fn smtp_a_lock_and_its_end_reach_the_desk_in_one_thread() {
     assert!(first.date.ends_with("+00:00") && !first.headers.contains_key("references"));
 
     rows(daemon.ask(&unlock("192.0.2.10")));
-    let second = read(&server.taken().mail);
+    let second = read(&server.took::<Taken>().mail);
     assert_eq!(second.headers["subject"], "[Cordon L-1] 192.0.2.10 unlocked");
     assert_eq!((&second.headers["in-reply-to"], &second.headers["references"]), (&id, &id));
     assert_ne!(second.headers["message-id"], id);
@@ -223,13 +151,13 @@ fn smtp_nothing_is_lost_while_the_server_is_away_and_nothing_comes_twice() {
     daemon.until("status says it", |d| d.attention().contains("mail does not go out").then_some(()));
     daemon.kill();
     let daemon = rig.start();
-    let server = Server::start(port, &[]);
+    let server = server(port, &[]);
     daemon.until("a retry by hand ends the pause", |d| {
         d.ask(&Request::OutboxRetry { id: "L-1.locked-by-hand.desk".into() });
         outbox(d).iter().all(|r| r.state == OutboxState::Delivered).then_some(())
     });
     let mut subjects: Vec<String> =
-        (0..4).map(|_| read(&server.taken().mail).headers["subject"].clone()).collect();
+        (0..4).map(|_| read(&server.took::<Taken>().mail).headers["subject"].clone()).collect();
     subjects.sort();
     let expected: Vec<String> =
         (1..5).map(|i| format!("[Cordon L-{i}] 192.0.2.{} locked: abuse", i + 9)).collect();
@@ -240,17 +168,17 @@ fn smtp_nothing_is_lost_while_the_server_is_away_and_nothing_comes_twice() {
 
 #[test]
 fn smtp_a_mail_that_was_taken_unrecorded_comes_again_under_the_same_message_id() {
-    let mut server = Server::start(free_port().port(), &[]);
+    let mut server = server(free_port().port(), &[]);
     let rig = Rig::new();
     with_mail(&rig, server.port, "");
     let mut daemon = rig.start();
     server.order("hold");
     rows(daemon.ask(&lock("192.0.2.10")));
-    let first = read(&server.taken().mail);
+    let first = read(&server.took::<Taken>().mail);
     daemon.kill();
     server.order("accept");
     let daemon = rig.start();
-    let second = read(&server.taken().mail);
+    let second = read(&server.took::<Taken>().mail);
     assert_eq!(first.headers["message-id"], second.headers["message-id"]);
     assert_eq!(first.headers["date"], second.headers["date"]);
     done(&daemon, "L-1.locked-by-hand.desk", OutboxState::Delivered);
@@ -259,14 +187,14 @@ fn smtp_a_mail_that_was_taken_unrecorded_comes_again_under_the_same_message_id()
 
 #[test]
 fn smtp_each_recipient_has_an_answer_of_its_own() {
-    let mut server = Server::start(free_port().port(), &[]);
+    let mut server = server(free_port().port(), &[]);
     let rig = Rig::new();
     with_mail(&rig, server.port, "");
     let daemon = rig.start();
     // One address is wrong: the other has its mail.
     server.order("refuse night@example.net");
     rows(daemon.ask(&lock("192.0.2.10")));
-    assert_eq!(server.taken().to, ["noc@example.net"]);
+    assert_eq!(server.took::<Taken>().to, ["noc@example.net"]);
     let row = done(&daemon, "L-1.locked-by-hand.desk", OutboxState::Delivered);
     assert!(
         row.error.as_ref().is_some_and(|e| e.contains("night@example.net") && e.contains("550")),
@@ -276,7 +204,7 @@ fn smtp_each_recipient_has_an_answer_of_its_own() {
     server.order("accept");
     server.order("greylist noc@example.net");
     rows(daemon.ask(&lock("192.0.2.11")));
-    assert_eq!(server.taken().to, ["night@example.net"]);
+    assert_eq!(server.took::<Taken>().to, ["night@example.net"]);
     let id = "L-2.locked-by-hand.desk";
     let waits = daemon.until("it waits", |d| outbox(d).into_iter().find(|r| r.id == id && r.attempts == 1));
     assert!(
@@ -284,7 +212,7 @@ fn smtp_each_recipient_has_an_answer_of_its_own() {
     );
     server.order("accept");
     daemon.ask(&Request::OutboxRetry { id: id.into() });
-    assert_eq!(server.taken().to, ["noc@example.net"]);
+    assert_eq!(server.took::<Taken>().to, ["noc@example.net"]);
     done(&daemon, id, OutboxState::Delivered);
     // All are refused: it has failed, status says so, and an operator may try again.
     server.order("refuse noc@example.net");
@@ -295,14 +223,14 @@ fn smtp_each_recipient_has_an_answer_of_its_own() {
     daemon.until("status says it", |d| d.attention().contains("have failed").then_some(()));
     server.order("accept");
     daemon.ask(&Request::OutboxRetry { id: id.into() });
-    assert_eq!(server.taken().to.len(), 2);
+    assert_eq!(server.took::<Taken>().to.len(), 2);
     done(&daemon, id, OutboxState::Delivered);
     server.is_silent();
 }
 
 #[test]
 fn smtp_a_server_that_dies_in_the_middle_or_refuses_or_is_slow_loses_nothing() {
-    let mut server = Server::start(free_port().port(), &[]);
+    let mut server = server(free_port().port(), &[]);
     let rig = Rig::new();
     with_mail(&rig, server.port, "");
     let daemon = rig.start();
@@ -317,7 +245,8 @@ fn smtp_a_server_that_dies_in_the_middle_or_refuses_or_is_slow_loses_nothing() {
     let asked = Instant::now();
     rows(daemon.ask(&lock("192.0.2.11")));
     assert!(asked.elapsed() < Duration::from_secs(5));
-    let ids = [server.taken(), server.taken()].map(|t| read(&t.mail).headers["message-id"].clone());
+    let ids =
+        [server.took::<Taken>(), server.took::<Taken>()].map(|t| read(&t.mail).headers["message-id"].clone());
     assert_ne!(ids[0], ids[1]);
     server.order("data 554 5.6.0 this looks like a virus");
     rows(daemon.ask(&lock("192.0.2.12")));
@@ -334,26 +263,11 @@ fn smtp_a_server_that_dies_in_the_middle_or_refuses_or_is_slow_loses_nothing() {
 fn smtp_login_and_tls_of_both_kinds_work_and_the_password_is_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let path = |n: &str| dir.path().join(n).to_str().unwrap().to_owned();
-    let (key, cert) = (path("key.pem"), path("cert.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args([
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-keyout",
-            &key,
-            "-out",
-            &cert,
-        ])
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(made.success());
+    let (key, cert) = certificate(dir.path());
+    let (key, cert) = (key.to_str().unwrap(), cert.to_str().unwrap());
     std::fs::write(path("password"), "a secret with ä\n").unwrap();
     for kind in ["starttls", "tls"] {
-        let server = Server::start(free_port().port(), &[&cert, &key, kind]);
+        let server = server(free_port().port(), &[cert, key, kind]);
         let rig = Rig::new();
         let mail = |password: &str, ca: &str| {
             format!(
@@ -379,7 +293,7 @@ fn smtp_login_and_tls_of_both_kinds_work_and_the_password_is_nowhere() {
         daemon.until("it is refused", |d| d.attention().contains("logging in as cordon").then_some(()));
         rig.write_config(&(text + &mail(&path("password"), &ca)));
         assert!(matches!(daemon.ask(&Request::Reload), Response::Ok(_)));
-        let taken = server.taken();
+        let taken = server.took::<Taken>();
         assert_eq!((taken.login.as_deref(), taken.tls), (Some("cordon"), true));
         read(&taken.mail);
         let log = daemon.log();

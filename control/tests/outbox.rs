@@ -49,7 +49,7 @@ impl Rig {
     }
 
     fn claim(&self, now: Time, pace: Option<Pace>) -> Claim {
-        self.runtime.block_on(self.store.post().claim(MAIL, now, pace, 100)).unwrap()
+        self.runtime.block_on(self.store.post().claim(MAIL, None, now, pace, 100)).unwrap()
     }
 
     fn ids(&self, now: Time, pace: Option<Pace>) -> Vec<String> {

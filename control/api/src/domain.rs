@@ -220,6 +220,18 @@ words! {
 }
 
 words! {
+    /// What ended a lock.
+    Why: "end of a lock" {
+        /// Its time is over.
+        Expired = "expired",
+        /// The attack is over.
+        AttackOver = "attack-over",
+        /// An operator lifted it.
+        Operator = "operator",
+    }
+}
+
+words! {
     /// Where an incident stands.
     State: "state of an incident" {
         /// Just found.

@@ -10,11 +10,13 @@
 
 mod attack;
 mod domain;
+mod notice;
 mod report;
 mod wire;
 
 pub use attack::{Attack, AttackKind, Service};
-pub use domain::{Action, Direction, Event, Kind, Mac, OutboxState, Reason, State, Step, Target, Time};
+pub use domain::{Action, Direction, Event, Kind, Mac, OutboxState, Reason, State, Step, Target, Time, Why};
+pub use notice::{Notice, NoticeData, NoticeServer};
 pub use report::{
     ActionTaken, Attention, BreakerRow, Counted, EvidenceReport, GuardsReport, HostReport, IncidentRow,
     LimitState, LockEvent, LockRow, OutboxRow, PortReport, RtbhRow, RtbhState, ServerReport, Severity, Span,

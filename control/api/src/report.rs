@@ -538,9 +538,9 @@ pub struct HostReport {
 pub struct OutboxRow {
     /// Made of what it tells, so that nothing is told twice.
     pub id: String,
-    /// How it is delivered: `mail`.
+    /// How it is delivered: `mail` or `webhook`.
     pub kind: String,
-    /// Who is told: `desk`, or `customer:ID`.
+    /// Who is told: `desk`, `customer:ID`, or `webhook:NAME`.
     pub audience: String,
     /// What is told.
     pub event: Event,

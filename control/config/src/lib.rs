@@ -14,6 +14,7 @@ mod scan;
 mod topology;
 mod validate;
 mod values;
+mod webhook;
 
 pub mod systemd;
 
@@ -29,6 +30,7 @@ pub use limits::{Limit, Limits, Measure, Way};
 pub use mail::{Mail, MailAddress, MailTls, is_language, is_mail_address};
 pub use rules::{Ceiling, LockScope, Rule, RuleSettings, Unlocking};
 pub use scan::{ScanLimit, ScanLimits};
+pub use webhook::Webhook;
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
@@ -77,6 +79,8 @@ pub struct Config {
     pub inventory: Option<PathBuf>,
     /// How customers and the desk are told; none: nobody is.
     pub mail: Option<Mail>,
+    /// Programs of the provider that are told too.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// `[run]`

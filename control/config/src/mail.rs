@@ -186,18 +186,6 @@ impl Validator<'_> {
         }
     }
 
-    /// A file that a daemon reads: an absolute path, or the bare name of a systemd credential.
-    fn secret(&mut self, value: Option<Spanned<PathBuf>>) -> Option<PathBuf> {
-        let value = value?;
-        let path = value.get_ref();
-        if !path.is_absolute() && path.components().count() != 1 {
-            let message = format!("password_file = \"{}\" is a relative path", path.display());
-            let advice = "write a path from /, or the name of a credential (LoadCredential= in the unit) without any /";
-            self.wrong(value.span(), message, advice);
-        }
-        Some(value.into_inner())
-    }
-
     pub(crate) fn mail(&mut self, raw: Option<RawMail>) -> Option<Mail> {
         let m = raw?;
         self.host("server", &m.server);
@@ -255,7 +243,7 @@ impl Validator<'_> {
             tls,
             ca_file: m.ca_file.map(|p| self.path("ca_file", Some(p), "/")),
             user: self.line("user", m.user),
-            password_file: self.secret(m.password_file),
+            password_file: m.password_file.map(|p| self.secret("password_file", p)),
             hello: m.hello.map(Spanned::into_inner),
             reply_to: m.reply_to.as_ref().and_then(|r| self.mailbox("reply_to", r)),
             desk,

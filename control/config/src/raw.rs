@@ -35,6 +35,7 @@ pub(crate) struct File {
     pub(crate) evidence: Evidence,
     pub(crate) inventory: Inventory,
     pub(crate) mail: Option<crate::mail::RawMail>,
+    pub(crate) webhook: Vec<crate::webhook::RawWebhook>,
 }
 
 #[derive(Debug, Default, Deserialize)]

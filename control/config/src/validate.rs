@@ -137,6 +137,7 @@ impl Validator<'_> {
             },
             inventory: self.inventory(f.inventory),
             mail: self.mail(f.mail),
+            webhooks: self.webhooks(f.webhook),
         }
     }
 

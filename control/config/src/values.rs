@@ -149,6 +149,17 @@ impl Validator<'_> {
         }
         value.into_inner()
     }
+
+    /// A file that a daemon reads: an absolute path, or the bare name of a systemd credential.
+    pub(crate) fn secret(&mut self, key: &str, value: Spanned<PathBuf>) -> PathBuf {
+        let path = value.get_ref();
+        if !path.is_absolute() && path.components().count() != 1 {
+            let message = format!("{key} = \"{}\" is a relative path", path.display());
+            let advice = "write a path from /, or the name of a credential (LoadCredential= in the unit) without any /";
+            self.wrong(value.span(), message, advice);
+        }
+        value.into_inner()
+    }
 }
 
 /// A MAC address as people write it: `02:00:5e:10:00:01`, with hyphens, or as switches do, `0200.5e10.0001`.

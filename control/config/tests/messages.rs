@@ -261,3 +261,45 @@ fn no_text_panics() {
         }
     }
 }
+
+#[test]
+fn a_mistake_about_webhooks_is_told_before_the_first_one() {
+    let with = |name: &str, url: &str, more: &str| {
+        format!("[[webhook]]\nname = \"{name}\"\nurl = \"{url}\"\nsecret_file = \"/k\"\n{more}\n")
+    };
+    let good = "https://billing.example.net/hooks?t=1";
+    let c = Config::parse(&with("billing", good, ""), "x").unwrap();
+    let w = &c.webhooks[0];
+    assert_eq!((w.audience().as_str(), w.timeout.as_secs(), w.connections), ("webhook:billing", 15, 4));
+    assert!(w.events.len() == 9 && !w.events.contains(&api::Event::Digest));
+    assert_eq!(
+        c.webhooks,
+        Config::parse(EXAMPLE, "x")
+            .unwrap()
+            .webhooks
+            .into_iter()
+            .map(|e| config::Webhook { url: good.parse().unwrap(), secret_file: "/k".into(), ..e })
+            .collect::<Vec<_>>(),
+        "the example states the defaults"
+    );
+    refused(
+        "[[webhook]]\nname = \"a\"\nurl = \"https://x.example\"\n",
+        1,
+        1,
+        &["missing field `secret_file`"],
+    );
+    refused(&with("Billing", good, ""), 2, 8, &["cannot name a webhook"]);
+    refused(&(with("a", good, "") + &with("a", good, "")), 7, 8, &["there is another"]);
+    for url in ["billing.example.net", "ftp://x.example", "https://", "/hooks"] {
+        refused(&with("a", url, ""), 3, 7, &["no web address", "https://billing"]);
+    }
+    refused(&with("a", "https://me:secret@x.example/", ""), 3, 7, &["user name", "secret_file"]);
+    refused(&with("a", "http://192.0.2.1/", ""), 3, 7, &["for all to read", "use https"]);
+    for here in ["http://127.0.0.1:8080/", "http://[::1]/", "http://localhost/"] {
+        assert!(Config::parse(&with("a", here, ""), "x").is_ok(), "{here}");
+    }
+    refused(&with("a", good, "events = [\"locked\", \"lokced\"]"), 5, 21, &["no event", "unlocked"]);
+    refused(&with("a", good, "events = [\"digest\"]"), 5, 11, &["every event"]);
+    refused(&with("a", good, "timeout = \"1h\""), 5, 11, &["out of range"]);
+    refused(&with("a", good, "ca_file = \"ca.pem\""), 5, 11, &["relative path"]);
+}

@@ -1,6 +1,6 @@
 //! The facts of a letter.
 
-use api::{Event, IncidentRow, LockRow, Reason, Time};
+use api::{Event, IncidentRow, LockRow, Reason, Time, Why};
 use serde::{Deserialize, Serialize};
 
 /// Who is told.
@@ -58,18 +58,6 @@ pub struct Letter {
     pub text: Option<String>,
     /// For the desk: the customers that are told, with their addresses.
     pub told: Vec<String>,
-}
-
-/// What ended a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Why {
-    /// Its time is over.
-    Expired,
-    /// The attack is over.
-    AttackOver,
-    /// An operator lifted it.
-    Operator,
 }
 
 impl Letter {

@@ -10,7 +10,7 @@ mod samples;
 mod templates;
 mod view;
 
-pub use facts::{Letter, Party, Why};
+pub use facts::{Letter, Party};
 pub use samples::{house as sample_house, letters as samples};
 pub use templates::{Problem, Templates};
 pub use view::{Digest, House, Text};

@@ -1,8 +1,10 @@
 //! Sample letters, one for every way that a template can go: for the check of templates, and to look at.
 
-use api::{Action, ActionTaken, Direction, Event, IncidentRow, Kind, LockRow, Reason, State, Target, Time};
+use api::{
+    Action, ActionTaken, Direction, Event, IncidentRow, Kind, LockRow, Reason, State, Target, Time, Why,
+};
 
-use crate::facts::{Letter, Party, Why};
+use crate::facts::{Letter, Party};
 use crate::view::House;
 
 /// 2026-11-24 18:00:00 UTC, and so many seconds.

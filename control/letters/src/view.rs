@@ -1,9 +1,9 @@
 //! What templates see, and what comes out.
 
-use api::{Event, IncidentRow, LockRow, Reason, Time};
+use api::{Event, IncidentRow, LockRow, Reason, Time, Why};
 use serde::Serialize;
 
-use crate::facts::{Letter, Why};
+use crate::facts::Letter;
 use crate::format::clean;
 
 /// The provider, as letters name it.

@@ -3,7 +3,7 @@
 //! Trouble with the server or the connection is nobody's fault: the rows stay as they are, and all wait. What the server
 //! says of one mail concerns that row alone. An outcome is recorded before the next mail goes out on the same connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,17 +13,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::compose::{Settings, compose};
+use super::ledger::{Ledger, sleep_until};
 use super::smtp::{Connection, Sent, Trouble, list};
 use crate::effect::MAIL;
 use crate::log;
-use crate::store::{Outcome, Pace, Parcel, Post};
+use crate::store::{Ears, Outcome, Pace, Parcel, Post};
 
 /// Rows of one claim.
 const BATCH: usize = 200;
 /// A burst of rows is waited for, so that it becomes one digest.
 const GATHER: Duration = Duration::from_millis(200);
-/// Longest sleep: the clock may be set meanwhile.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// Pauses after the first, second, … failure to reach the server.
 const PAUSES_S: [u64; 6] = [2, 5, 15, 30, 60, 120];
 /// Minutes until a row that the server did not take for now is tried again. Greylisting asks for some minutes.
@@ -71,14 +70,13 @@ pub struct Courier {
     post: Post,
     settings: watch::Receiver<Option<Arc<Settings>>>,
     stats: Arc<MailStats>,
-    /// Outcomes that are not on disk yet. They outlive an office: what was taken must not be sent again.
-    unrecorded: Arc<Mutex<HashMap<String, (Outcome, Time)>>>,
+    ledger: Ledger,
 }
 
 impl Courier {
     /// A courier that follows the settings.
     pub fn new(post: Post, settings: watch::Receiver<Option<Arc<Settings>>>) -> Courier {
-        Courier { post, settings, stats: Arc::default(), unrecorded: Arc::default() }
+        Courier { ledger: Ledger::new(post.clone()), post, settings, stats: Arc::default() }
     }
 
     /// How it goes.
@@ -89,6 +87,7 @@ impl Courier {
     /// Works until it is dropped.
     pub(super) async fn run(mut self) -> String {
         let mut failures = 0;
+        let mut ears = self.post.bell().ears();
         loop {
             let Some(settings) = self.settings.borrow_and_update().clone() else {
                 self.stats.say(None);
@@ -99,46 +98,44 @@ impl Courier {
             };
             match self.round(&settings).await {
                 Ok(Round::Worked) => failures = 0,
-                Ok(Round::Idle(next)) => self.sleep_until(next).await,
+                Ok(Round::Idle(next)) => self.sleep_until(next, &mut ears).await,
                 Err(Trouble(text)) => {
                     self.stats.failures.fetch_add(1, Relaxed);
                     self.stats.say(Some(text));
                     let pause = Duration::from_secs(PAUSES_S[PAUSES_S.len().min(failures + 1) - 1]);
                     failures += 1;
-                    self.pause(pause).await;
+                    self.pause(pause, &mut ears).await;
                 }
             }
         }
     }
 
     /// Waits; an operator who wants something tried, and other settings, end it.
-    async fn pause(&mut self, pause: Duration) {
-        let bell = Arc::clone(self.post.bell());
+    async fn pause(&mut self, pause: Duration, ears: &mut Ears) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = bell.urgent() => {}
+            () = ears.urgent() => {}
             _ = self.settings.changed() => self.settings.mark_changed(),
         }
     }
 
-    async fn sleep_until(&mut self, next: Option<Time>) {
-        let ms = next.map_or(i64::MAX, |t| t.unix_ms().saturating_sub(Time::now().unix_ms()).max(1));
-        let sleep = SLEEP_MAX.min(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)));
-        let bell = Arc::clone(self.post.bell());
+    async fn sleep_until(&mut self, next: Option<Time>, ears: &mut Ears) {
+        let sleep = sleep_until(next);
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
-            () = bell.urgent() => {}
-            () = bell.rung() => tokio::time::sleep(GATHER).await,
+            new = ears.rung() => if new {
+                tokio::time::sleep(GATHER).await;
+            },
             _ = self.settings.changed() => self.settings.mark_changed(),
         }
     }
 
     /// Claims what is due and sends it.
     async fn round(&self, settings: &Arc<Settings>) -> Result<Round, Trouble> {
-        self.record_all().await?;
+        self.ledger.settle().await.map_err(Trouble)?;
         let mail = &settings.mail;
         let pace = Pace { per_minute: mail.digest_above, per_hour: mail.customer_per_hour };
-        let claim = self.post.claim(MAIL, Time::now(), Some(pace), BATCH).await;
+        let claim = self.post.claim(MAIL, None, Time::now(), Some(pace), BATCH).await;
         let claim = claim.map_err(|e| Trouble(format!("the outbox cannot be read: {e}")))?;
         if claim.parcels.is_empty() {
             return Ok(Round::Idle(claim.next));
@@ -172,33 +169,8 @@ impl Courier {
         }
     }
 
-    /// Puts on disk what is known and not there yet.
-    async fn record_all(&self) -> Result<(), Trouble> {
-        let known: Vec<(String, (Outcome, Time))> = {
-            let all = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
-            all.iter().map(|(id, o)| (id.clone(), o.clone())).collect()
-        };
-        for (id, (outcome, at)) in known {
-            self.put_on_disk(&id, outcome, at).await?;
-        }
-        Ok(())
-    }
-
     async fn record(&self, id: &str, outcome: Outcome) -> Result<(), Trouble> {
-        let at = Time::now();
-        {
-            let mut all = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
-            all.insert(id.to_owned(), (outcome.clone(), at));
-        }
-        self.put_on_disk(id, outcome, at).await
-    }
-
-    /// It stays among the unrecorded when that fails.
-    async fn put_on_disk(&self, id: &str, outcome: Outcome, at: Time) -> Result<(), Trouble> {
-        let recorded = self.post.record(id.to_owned(), outcome, at).await;
-        recorded.map_err(|e| Trouble(format!("what was sent cannot be recorded: {e}")))?;
-        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        Ok(())
+        self.ledger.record(id, outcome).await.map_err(Trouble)
     }
 }
 

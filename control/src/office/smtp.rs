@@ -4,7 +4,6 @@
 //! keep a mail from the others. Every step has a deadline.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Mail, MailTls};
@@ -14,6 +13,8 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParam
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt, Rset};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
+
+use super::secret;
 
 /// A step of the conversation.
 const STEP: Duration = Duration::from_secs(60);
@@ -77,39 +78,13 @@ fn told(e: &Error) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect()
 }
 
-/// Where the password is: a file, or a credential that systemd has put into a directory of its own.
-fn password_path(file: &Path) -> Result<PathBuf, String> {
-    if file.is_absolute() {
-        return Ok(file.to_owned());
-    }
-    match std::env::var_os("CREDENTIALS_DIRECTORY") {
-        Some(dir) => Ok(Path::new(&dir).join(file)),
-        None => Err(format!(
-            "password_file = \"{}\" names a credential, but systemd gave none: add LoadCredential={}:/path to cordond.service",
-            file.display(),
-            file.display()
-        )),
-    }
-}
-
-/// Reads a small file without stopping the office.
-async fn read(path: PathBuf) -> Result<Vec<u8>, Trouble> {
-    let shown = path.display().to_string();
-    let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
-    match read {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(e)) => Err(Trouble(format!("reading {shown}: {e}"))),
-        Err(e) => Err(Trouble(format!("reading {shown}: {e}"))),
-    }
-}
-
 async fn tls(mail: &Mail) -> Result<Option<TlsParameters>, Trouble> {
     if mail.tls == MailTls::None {
         return Ok(None);
     }
     let mut builder = TlsParameters::builder(mail.server.clone());
     if let Some(file) = &mail.ca_file {
-        let pem = read(file.clone()).await?;
+        let pem = secret::read("ca_file", file).await.map_err(Trouble)?;
         let certificate = Certificate::from_pem(&pem)
             .map_err(|e| Trouble(format!("ca_file {}: {}", file.display(), told(&e))))?;
         builder = builder.add_root_certificate(certificate);
@@ -143,8 +118,7 @@ impl Connection {
             within(STEP, "STARTTLS", smtp.starttls(tls, &hello)).await.map_err(trouble)?;
         }
         if let (Some(user), Some(file)) = (&mail.user, &mail.password_file) {
-            let path = password_path(file).map_err(Trouble)?;
-            let bytes = read(path).await?;
+            let bytes = secret::read("password_file", file).await.map_err(Trouble)?;
             let password = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
             let credentials = Credentials::new(user.clone(), password);
             let login = smtp.auth(DEFAULT_MECHANISMS, &credentials);

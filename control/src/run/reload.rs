@@ -118,6 +118,7 @@ impl Shell {
         self.control.content("configuration");
         self.control.content("templates");
         self.mail.send_replace(read.mail);
+        self.hooks.send_replace(Arc::new(self.control.config().webhooks.clone()));
         let mut text = format!("{path} is in force");
         if !restart.is_empty() {
             text += &format!("; a restart of cordond is needed for {}", restart.join(", "));

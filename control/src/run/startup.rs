@@ -18,7 +18,7 @@ use crate::control::{Control, Use};
 use crate::metrics::Board;
 use crate::notify::Notifier;
 use crate::office::gobgp::Speaker;
-use crate::office::{Courier, Office, Settings};
+use crate::office::{Courier, Hooks, Office, Settings};
 use crate::socket::Socket;
 use crate::store::{Notice, Opened, Places, Store};
 use crate::supervise::Supervisor;
@@ -109,8 +109,11 @@ pub(super) fn start(
     let (mail, letterbox) = tokio::sync::watch::channel(settings);
     let courier = Courier::new(store.post(), letterbox);
     let mail_stats = Arc::clone(courier.stats());
+    let (hooks, wanted) = tokio::sync::watch::channel(Arc::new(config.webhooks.clone()));
+    let callers = Hooks::new(store.post(), wanted);
+    let hook_stats = Arc::clone(callers.stats());
     let registry = board.registry().map_err(|e| format!("registering metrics: {e}"))?;
-    let office = Office::serving(config.control.metrics, registry, &speaker, courier, at);
+    let office = Office::serving(config.control.metrics, registry, &speaker, courier, callers, at);
     let supervisor = options
         .with_dataplane
         .then(|| Supervisor::new(&own_config, &config.run.tables, &config.run.dir, DATAPLANE, at));
@@ -127,6 +130,8 @@ pub(super) fn start(
         office,
         mail,
         mail_stats,
+        hooks,
+        hook_stats,
         speaker,
         supervisor,
         board,

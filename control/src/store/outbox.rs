@@ -110,13 +110,15 @@ fn lasting(text: String) -> Failure {
     Failure::Other(Fault::Lasting(text))
 }
 
-/// Adds a row. One with the same id stays, and takes the newer facts while it waits.
+/// Adds a row. One with the same id stays, and takes the newer facts while it waits. A webhook whose time has come does
+/// not: whoever has taken an attempt and could not say so knows its id, and ignores the next one.
 pub(super) fn put(tx: &Transaction<'_>, tell: &Tell) -> Result<(), Failure> {
     let body = tell.message.body().map_err(|e| lasting(format!("writing JSON: {e}")))?;
     tx.prepare_cached(
         "INSERT INTO outbox (id, kind, audience, event, thread, created, due, body)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT (id) DO UPDATE SET body = excluded.body WHERE state = 'waiting'",
+         ON CONFLICT (id) DO UPDATE SET body = excluded.body
+         WHERE state = 'waiting' AND (kind = 'mail' OR (due > created AND attempts = 0))",
     )?
     .execute(params![
         tell.id,
@@ -144,6 +146,21 @@ pub(super) fn withdraw(
     )?
     .execute(params![thread, event.name(), at.unix_ms(), why])?;
     Ok(())
+}
+
+/// Withdraws what waits for others than these; how many rows that were.
+pub(super) fn disown(
+    tx: &Transaction<'_>,
+    kind: &str,
+    audiences: &[String],
+    at: Time,
+) -> Result<usize, Failure> {
+    let audiences = serde_json::to_string(audiences).map_err(|e| lasting(format!("writing JSON: {e}")))?;
+    Ok(tx.execute(
+        "UPDATE outbox SET state = 'dropped', done = ?3, error = 'the configuration names it no more'
+         WHERE kind = ?1 AND state = 'waiting' AND audience NOT IN (SELECT value FROM json_each(?2))",
+        params![kind, audiences, at.unix_ms()],
+    )?)
 }
 
 /// Forgets what was done with before a time.
@@ -269,10 +286,12 @@ const IN_TURN: &str = "NOT EXISTS (
         WHERE e.thread = o.thread AND e.audience = o.audience AND e.kind = o.kind AND e.seq < o.seq
           AND (e.state = 'waiting' OR (e.state = 'merged' AND d.state = 'waiting')))";
 
-/// What is due of a kind: at most `most` messages, and digests where an audience would get more than its pace.
+/// What is due of a kind, to one audience or to all: at most `most` messages, and digests where an audience would get
+/// more than its pace.
 pub(super) fn claim(
     tx: &Transaction<'_>,
     kind: &str,
+    audience: Option<&str>,
     now: Time,
     pace: Option<Pace>,
     most: usize,
@@ -280,15 +299,19 @@ pub(super) fn claim(
 ) -> Result<Claim, Failure> {
     let mut claim = Claim { origin: origin.to_owned(), ..Claim::default() };
     let next: Option<i64> = tx
-        .prepare_cached("SELECT min(due) FROM outbox WHERE kind = ?1 AND state = 'waiting' AND due > ?2")?
-        .query_row(params![kind, now.unix_ms()], |r| r.get(0))?;
+        .prepare_cached(
+            "SELECT min(due) FROM outbox
+             WHERE kind = ?1 AND state = 'waiting' AND due > ?2 AND (?3 IS NULL OR audience = ?3)",
+        )?
+        .query_row(params![kind, now.unix_ms(), audience], |r| r.get(0))?;
     claim.next = next.map(Time::from_unix_ms);
     let audiences: Vec<(String, i64)> = tx
         .prepare_cached(
-            "SELECT audience, count(*) FROM outbox WHERE kind = ?1 AND state = 'waiting' AND due <= ?2
+            "SELECT audience, count(*) FROM outbox
+             WHERE kind = ?1 AND state = 'waiting' AND due <= ?2 AND (?3 IS NULL OR audience = ?3)
              GROUP BY audience ORDER BY audience <> 'desk', min(due), min(seq)",
         )?
-        .query_map(params![kind, now.unix_ms()], |r| Ok((r.get(0)?, r.get(1)?)))?
+        .query_map(params![kind, now.unix_ms(), audience], |r| Ok((r.get(0)?, r.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (audience, due) in audiences {
         let left = most.saturating_sub(claim.parcels.len());

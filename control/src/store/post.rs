@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use api::{ErrorCode, Failure, OutboxRow, Payload, Response, Time};
 use crossbeam::channel::Sender;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{oneshot, watch};
 
 use super::db::Fault;
 use super::outbox::{self, Claim, Fill, Outcome, Pace};
@@ -15,28 +15,52 @@ use crate::effect::OutboxAsk;
 /// Rings when there is something new to deliver, and shows how full the outbox is.
 #[derive(Debug, Default)]
 pub struct Bell {
-    new: Notify,
-    urgent: Notify,
+    new: watch::Sender<()>,
+    urgent: watch::Sender<()>,
     waiting: AtomicU64,
     /// Milliseconds since 1970; 0 for none.
     oldest_ms: AtomicI64,
     failed: AtomicU64,
 }
 
+/// Hears the bell; everybody who delivers has a pair.
+#[derive(Debug)]
+pub struct Ears {
+    new: watch::Receiver<()>,
+    urgent: watch::Receiver<()>,
+}
+
+impl Ears {
+    /// Waits until an operator wants something tried at once.
+    pub async fn urgent(&mut self) {
+        heard(&mut self.urgent).await;
+    }
+
+    /// Waits for that or a new row; true for the row.
+    pub async fn rung(&mut self) -> bool {
+        tokio::select! {
+            () = heard(&mut self.urgent) => false,
+            () = heard(&mut self.new) => true,
+        }
+    }
+}
+
+async fn heard(bell: &mut watch::Receiver<()>) {
+    // A bell that is gone never rings again.
+    if bell.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 impl Bell {
     /// There is a new row.
     pub(super) fn ring(&self) {
-        self.new.notify_one();
+        self.new.send_replace(());
     }
 
-    /// Waits for a new row.
-    pub async fn rung(&self) {
-        self.new.notified().await;
-    }
-
-    /// Waits until an operator wants something tried at once.
-    pub async fn urgent(&self) {
-        self.urgent.notified().await;
+    /// Listens from now on.
+    pub fn ears(&self) -> Ears {
+        Ears { new: self.new.subscribe(), urgent: self.urgent.subscribe() }
     }
 
     /// How full the outbox was when the office or an operator last asked.
@@ -61,6 +85,7 @@ impl Bell {
 pub(super) enum Job {
     Claim {
         kind: &'static str,
+        audience: Option<String>,
         now: Time,
         pace: Option<Pace>,
         most: usize,
@@ -71,6 +96,12 @@ pub(super) enum Job {
         outcome: Outcome,
         at: Time,
         reply: oneshot::Sender<Result<(), String>>,
+    },
+    Disown {
+        kind: &'static str,
+        audiences: Vec<String>,
+        at: Time,
+        reply: oneshot::Sender<Result<usize, String>>,
     },
 }
 
@@ -93,16 +124,18 @@ impl Post {
         &self.bell
     }
 
-    /// What is due. It stays due until an outcome is recorded.
+    /// What is due, to one audience or to all. It stays due until an outcome is recorded.
     pub async fn claim(
         &self,
         kind: &'static str,
+        audience: Option<&str>,
         now: Time,
         pace: Option<Pace>,
         most: usize,
     ) -> Result<Claim, String> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Job::Claim { kind, now, pace, most, reply })?;
+        let audience = audience.map(str::to_owned);
+        self.ask(Job::Claim { kind, audience, now, pace, most, reply })?;
         answer.await.map_err(|_| GONE.to_owned())?
     }
 
@@ -110,6 +143,18 @@ impl Post {
     pub async fn record(&self, id: String, outcome: Outcome, at: Time) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         self.ask(Job::Record { id, outcome, at, reply })?;
+        answer.await.map_err(|_| GONE.to_owned())?
+    }
+
+    /// Withdraws what waits for others than these; how many rows that were.
+    pub async fn disown(
+        &self,
+        kind: &'static str,
+        audiences: Vec<String>,
+        at: Time,
+    ) -> Result<usize, String> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::Disown { kind, audiences, at, reply })?;
         answer.await.map_err(|_| GONE.to_owned())?
     }
 
@@ -130,11 +175,11 @@ impl Keeper {
     /// Serves the office. Whoever asked may be gone by now: then nobody needs the answer.
     pub(super) fn serve(&mut self, job: Job) {
         match job {
-            Job::Claim { kind, now, pace, most, reply } => {
+            Job::Claim { kind, audience, now, pace, most, reply } => {
                 let claimed = self.with_db(|db| {
                     let origin = db.origin().to_owned();
                     db.transact(|tx| {
-                        let claim = outbox::claim(tx, kind, now, pace, most, &origin)?;
+                        let claim = outbox::claim(tx, kind, audience.as_deref(), now, pace, most, &origin)?;
                         Ok((claim, outbox::fill(tx, now)?))
                     })
                 });
@@ -148,6 +193,10 @@ impl Keeper {
                 // Counting all rows again would cost more than the record; the next claim does.
                 let recorded = self.with_db(|db| db.transact(|tx| outbox::record(tx, &id, &outcome, at)));
                 let _ = reply.send(recorded.map_err(|e| e.to_string()));
+            }
+            Job::Disown { kind, audiences, at, reply } => {
+                let disowned = self.with_db(|db| db.transact(|tx| outbox::disown(tx, kind, &audiences, at)));
+                let _ = reply.send(disowned.map_err(|e| e.to_string()));
             }
         }
     }
@@ -165,7 +214,7 @@ impl Keeper {
                     Ok(outbox::retry(tx, &row.id, *at)?.then_some(what))
                 });
                 if matches!(done, Ok(Ok(_))) {
-                    self.bell.urgent.notify_one();
+                    self.bell.urgent.send_replace(());
                 }
                 done.map(|d| d.map(|()| Payload::Done(format!("{id} is tried again at once."))))
             }

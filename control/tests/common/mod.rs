@@ -6,6 +6,8 @@
     reason = "every test binary uses its own part of what is here"
 )]
 
+pub mod outside;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixDatagram, UnixStream};
