@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::net::IpAddr;
 use std::path::Path;
 
-use api::{Action, Kind};
+use api::{Action, AttackKind, IncidentRow, Kind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use capture::Capture;
@@ -85,12 +85,31 @@ pub(super) fn report(letter: &Letter, mail: &Mail, files: &[(&str, &[u8])], orig
             "flows" => {}
             _ => put("peak_pps", i.peak.max(1).into()),
         }
-        if let measure @ ("syn" | "udp" | "icmp") = i.measure.as_str() {
-            put("attack_vector", format!("{measure}_flood").into());
+        if let Some(vector) = vector(i) {
+            put("attack_vector", vector.into());
         }
         put("mitigation_applied", letter.lock.is_some().into());
     }
     Some(report)
+}
+
+/// The attack in XARF's words, which name reflection after its service; none where it has no single one.
+fn vector(i: &IncidentRow) -> Option<String> {
+    match i.attack.as_ref().map(|a| a.name) {
+        Some(AttackKind::Mixed | AttackKind::Bandwidth | AttackKind::Flows) => None,
+        // Whoever sends a reflector's answers is a part of the amplification.
+        Some(AttackKind::Amplifier(s)) => Some(words(AttackKind::Amplification(s))),
+        Some(kind) => Some(words(kind)),
+        // Not looked into: what was measured tells it, if it is of one kind.
+        None => match i.measure.as_str() {
+            measure @ ("syn" | "udp" | "icmp") => Some(format!("{measure}_flood")),
+            _ => None,
+        },
+    }
+}
+
+fn words(kind: AttackKind) -> String {
+    kind.to_string().replace('-', "_")
 }
 
 fn number(protocol: &str) -> Option<u8> {
@@ -184,4 +203,41 @@ fn uuid(origin: &str, incident: &str) -> String {
     let part = |from: usize, to: usize| h.get(from..to).unwrap_or_default();
     let variant = ["8", "9", "a", "b"][usize::from(digest[8] & 3)];
     format!("{}-{}-4{}-{variant}{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::Service;
+
+    #[test]
+    fn an_attack_is_named_as_the_specification_names_it() {
+        let service = |port| Service::of_port(port).expect("a service");
+        assert_eq!(words(AttackKind::Syn), "syn_flood");
+        assert_eq!(words(AttackKind::Udp), "udp_flood");
+        assert_eq!(words(AttackKind::Icmp), "icmp_flood");
+        assert_eq!(words(AttackKind::Amplification(service(53))), "dns_amplification");
+        assert_eq!(words(AttackKind::Amplification(service(11211))), "memcached_amplification");
+    }
+
+    #[test]
+    fn what_was_found_out_goes_before_what_was_measured() {
+        let of = |attack: Value, measure: &str| {
+            let row = json!({
+                "id": "C-2026-000001", "kind": "attack-out", "address": "192.0.2.10", "mac": null,
+                "direction": "out", "action": "lock", "actions": [], "rule": "packets-out/default",
+                "opened": "2026-11-24T18:00:00Z", "first_seen": "2026-11-24T18:00:00Z",
+                "last_seen": "2026-11-24T18:00:00Z", "protocol": "udp", "attack": attack, "measure": measure,
+                "window": "fast", "limit": 1, "peak": 2, "packets": 3, "bytes": 4, "seconds": 5, "dropped": 0,
+                "held_back": null, "closed": null, "files": [],
+            });
+            vector(&serde_json::from_value(row).expect("a row"))
+        };
+        let kind = |name: &str| json!({"name": name, "protocol": "udp", "ports": [], "share_percent": 99});
+        assert_eq!(of(kind("ntp-amplifier"), "packets").as_deref(), Some("ntp_amplification"));
+        assert_eq!(of(kind("ack-flood"), "packets").as_deref(), Some("ack_flood"));
+        assert_eq!(of(kind("mixed"), "udp"), None);
+        assert_eq!(of(Value::Null, "syn").as_deref(), Some("syn_flood"));
+        assert_eq!(of(Value::Null, "packets"), None);
+    }
 }
