@@ -391,3 +391,6 @@ fn by_hand(row: &LockRow) -> String {
 fn short(i: &IncidentRow) -> Box<IncidentRow> {
     Box::new(IncidentRow { timeline: Vec::new(), ..i.clone() })
 }
+
+#[cfg(test)]
+mod tests;
