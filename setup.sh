@@ -4,7 +4,7 @@
 #
 # Tests are never switched off by hand. What a machine cannot run is left out by name (tests/run.sh): test binaries
 # live_* and tests netns_* need root and network namespaces, tests tun_* /dev/net/tun, hugepages_* root and hugepages,
-# captures_* the folder of captures, prometheus_* Prometheus, gobgp_* GoBGP, smtp_* aiosmtpd.
+# captures_* the folder of captures, schemathesis_* that program, prometheus_* Prometheus, gobgp_* GoBGP, smtp_* aiosmtpd.
 set -euo pipefail
 
 rust_min=1.95
@@ -12,7 +12,7 @@ build_packages=(dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config make gcc
 # For 'make test': what it cannot do without, and what tests of single classes use.
 lint_packages=(shellcheck)
 tool_packages=(tshark hping3 iperf3 nmap masscan iputils-ping ethtool prometheus gobgpd jq python3-aiosmtpd valgrind netsniff-ng
-    dsniff dnsmasq-base isc-dhcp-client radvd zmap traceroute curl)
+    python3-venv dsniff dnsmasq-base isc-dhcp-client radvd zmap traceroute curl)
 # For 'make bench', which unpacks parts of DPDK's source package, places processes on cores, and draws plots.
 bench_packages=(xz-utils util-linux python3)
 
@@ -123,11 +123,24 @@ check_rust() { # MODE
         printf 'setup: cargo-nextest is missing; plain cargo test takes its place\n  next: cargo install --locked cargo-nextest\n' >&2
 }
 
+# Checks the HTTP API against its document. It is no Debian package; one version of it, so that the same requests are made.
+schemathesis=4.32.5
+check_schemathesis() {
+    local venv=${CARGO_TARGET_DIR:-target}/venv
+    [[ ! -e $venv/schemathesis-$schemathesis ]] || return 0
+    if ! { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check \
+        "schemathesis==$schemathesis" && touch "$venv/schemathesis-$schemathesis"; } >/dev/null 2>&1; then
+        printf 'setup: schemathesis could not be installed: tests that use it are skipped\n  next: python3 -m venv %q && %q install schemathesis==%s\n' \
+            "$venv" "$venv/bin/pip" "$schemathesis" >&2
+    fi
+}
+
 case ${1:-} in
     run | test | bench)
         (($# == 1)) || { usage >&2; exit 2; }
         [[ -n ${CORDON_NO_PACKAGES:-} ]] || check_packages "$1"
         check_rust "$1"
+        if [[ $1 == test ]]; then check_schemathesis; fi
         ;;
     -h | --help) usage ;;
     *) usage >&2; exit 2 ;;

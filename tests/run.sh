@@ -64,6 +64,13 @@ fi
 if [[ -n $(lacks gobgpd gobgp) ]]; then
     skip 'gobgp_*' 'test(/(^|::)gobgp_/)' gobgp_ 'the package gobgpd is not installed (./setup.sh test)'
 fi
+if [[ -z ${CORDON_SCHEMATHESIS:-} ]]; then
+    CORDON_SCHEMATHESIS=$(realpath -m "${CARGO_TARGET_DIR:-target}/venv/bin/schemathesis")
+fi
+export CORDON_SCHEMATHESIS
+if [[ ! -x $CORDON_SCHEMATHESIS ]]; then
+    skip 'schemathesis_*' 'test(/(^|::)schemathesis_/)' schemathesis_ "there is no $CORDON_SCHEMATHESIS (./setup.sh test)"
+fi
 if [[ -n $(lacks prometheus promtool) ]]; then
     skip 'prometheus_*' 'test(/(^|::)prometheus_/)' prometheus_ 'the package prometheus is not installed (./setup.sh test)'
 fi

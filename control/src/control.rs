@@ -17,6 +17,7 @@ use crate::effect::{BatchId, ClientId, Effect, Loaded, Now, StoreOp};
 use crate::history::History;
 use crate::incident::Incidents;
 use crate::inventory::Owners;
+use crate::keys::Tokens;
 use crate::link::Segment;
 use crate::locklist::LockList;
 use crate::meter::Meters;
@@ -125,6 +126,9 @@ pub struct Control {
     pub(crate) offended: HashMap<u64, Time>,
     /// What holds on the servers' segment, as it was last published.
     pub(crate) published_segment: SegmentRules,
+    pub(crate) tokens: Tokens,
+    /// Which row came of a program's reference, also of rows that were lifted.
+    pub(crate) references: HashMap<String, u64>,
     pub(crate) waiting: BTreeMap<BatchId, Waiting>,
     /// Answers that wait until the dataplane has been told.
     pub(crate) held: Vec<(ClientId, api::Response)>,
@@ -198,6 +202,8 @@ impl Control {
             by_hand: BTreeSet::new(),
             offended: HashMap::new(),
             published_segment: SegmentRules::default(),
+            tokens: Tokens::restore(loaded.tokens),
+            references: loaded.references.into_iter().collect(),
             waiting: BTreeMap::new(),
             held: Vec::new(),
             meters: Meters::new(policy.capacities()),
@@ -448,6 +454,7 @@ impl Control {
             }
         }
         self.end_maintenance();
+        self.tokens.publish();
         let windows = &mut self.windows;
         let now_ns = self.now.mono_ns;
         if self.stats.ticks.is_multiple_of(100) {

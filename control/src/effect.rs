@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Event, IncidentRow, LockRow, Notice, Response, Target, Time};
+use api::{Event, IncidentRow, LockRow, Notice, Response, Target, Time, TokenRow};
 use config::Inventory;
 use letters::Letter;
 
@@ -111,6 +111,8 @@ pub enum StoreOp {
         /// Why, for the operator.
         why: String,
     },
+    /// Adds a token of the HTTP API, or says that it was revoked or used.
+    PutToken(Box<Token>),
     /// A line of the audit log.
     Audit {
         /// When.
@@ -127,6 +129,15 @@ pub enum StoreOp {
         /// Most bytes of evidence; 0: no bound.
         evidence_max: u64,
     },
+}
+
+/// A token of the HTTP API as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What may be shown.
+    pub row: TokenRow,
+    /// The digest of its secret.
+    pub digest: String,
 }
 
 /// A row for the outbox.
@@ -278,6 +289,10 @@ pub struct Loaded {
     pub rtbh: Vec<api::RtbhRow>,
     /// Bypass.
     pub bypass: bool,
+    /// Tokens of the HTTP API, also those that were revoked.
+    pub tokens: Vec<Token>,
+    /// References of programs that locked, and the rows that came of them.
+    pub references: Vec<(String, u64)>,
     /// What went wrong with the store, loudly.
     pub damage: Option<String>,
     /// The inventory, which has a file of its own.

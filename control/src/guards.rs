@@ -298,6 +298,7 @@ mod tests {
             until: None,
             except: Vec::new(),
             force,
+            external_ref: None,
         });
         match answer {
             Response::Ok(Payload::Locks(rows)) => Ok(rows),

@@ -4,6 +4,7 @@
 //! effects. The shell ([`run`]) gives it a clock, a store, a socket and an office; [`replay`] gives it a capture.
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod approval;
 mod attack;
 mod bindings;
@@ -21,6 +22,7 @@ pub mod history;
 pub mod incident;
 mod inventory;
 mod judge;
+pub mod keys;
 mod link;
 pub mod locklist;
 pub mod log;
@@ -33,6 +35,7 @@ pub mod netconfig;
 pub mod networks;
 pub mod notify;
 pub mod office;
+mod references;
 pub mod replay;
 mod report;
 mod requests;

@@ -106,6 +106,11 @@ impl LockList {
         self.rows.values()
     }
 
+    /// Rows with higher numbers than this, by number.
+    pub fn rows_after(&self, id: u64) -> impl Iterator<Item = &LockRow> {
+        self.rows.range(id.saturating_add(1)..).map(|(_, row)| row)
+    }
+
     /// A row by its number.
     pub fn get(&self, id: u64) -> Option<&LockRow> {
         self.rows.get(&id)

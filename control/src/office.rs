@@ -1,8 +1,10 @@
 //! The office: one tokio thread for everything that may be slow or down. Control starts it, looks whether its heart
 //! beats, and starts another when it does not; it never waits for it.
 
+pub mod api;
 mod compose;
 mod courier;
+pub mod desk;
 pub mod gobgp;
 mod hooks;
 mod http;
@@ -10,10 +12,11 @@ mod ledger;
 mod secret;
 mod smtp;
 mod webhook;
+mod work;
 mod xarf;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -25,6 +28,7 @@ use crate::log;
 pub use compose::Settings;
 pub use courier::{Courier, MailStats};
 pub use hooks::{HookStats, Hooks};
+use work::Door;
 
 /// The heart beats so often.
 const BEAT: Duration = Duration::from_millis(500);
@@ -75,6 +79,23 @@ struct Running {
     since: Instant,
 }
 
+/// What an office does.
+#[derive(Debug)]
+pub struct Services {
+    /// Where metrics are served, if they are.
+    pub metrics: Option<SocketAddr>,
+    /// The metrics.
+    pub registry: Registry,
+    /// The HTTP API, if there is one.
+    pub api: Option<Arc<api::Site>>,
+    /// Announcements to routers upstream.
+    pub speaker: Arc<gobgp::Speaker>,
+    /// Mail.
+    pub courier: Courier,
+    /// Webhooks.
+    pub hooks: Hooks,
+}
+
 /// Keeps the office open.
 pub struct Office {
     make: Box<dyn FnMut() -> io::Result<Work>>,
@@ -97,32 +118,27 @@ impl std::fmt::Debug for Office {
 }
 
 impl Office {
-    /// An office that delivers mail and webhooks, keeps the BGP speaker, and serves metrics on an address, if there is one.
-    pub fn serving(
-        metrics: Option<SocketAddr>,
-        registry: Registry,
-        speaker: &Arc<gobgp::Speaker>,
-        courier: Courier,
-        hooks: Hooks,
-        now: Instant,
-    ) -> Office {
-        // The listening socket is kept here: a new office goes on with it while an old one hangs.
-        let mut listener: Option<TcpListener> = None;
-        let speaker = Arc::clone(speaker);
+    /// An office that does all this.
+    pub fn serving(services: Services, now: Instant) -> Office {
+        let Services { metrics, registry, api, speaker, courier, hooks } = services;
+        let door = metrics.map(Door::new);
         let make = move || -> io::Result<Work> {
-            let mine = match (listener.take(), metrics) {
-                (Some(bound), _) => Some(bound),
-                (None, Some(address)) => Some(bind(address)?),
-                (None, None) => None,
+            let listener = match &door {
+                Some(door) => Some(door.listener().map_err(|e| {
+                    let text = format!("{e}; free the port, or choose another [control] metrics");
+                    io::Error::new(e.kind(), text)
+                })?),
+                None => None,
             };
-            if let Some(bound) = mine {
-                bound.set_nonblocking(true)?;
-                listener = Some(bound);
-            }
-            let mine = listener.as_ref().map(TcpListener::try_clone).transpose()?;
-            let (registry, speaker) = (registry.clone(), Arc::clone(&speaker));
-            let (courier, hooks) = (courier.clone(), hooks.clone());
-            Ok(Box::new(move |heart| work(mine, registry, &speaker, courier, hooks, &heart)))
+            let rooms = work::Rooms {
+                listener,
+                registry: registry.clone(),
+                site: api.clone(),
+                speaker: Arc::clone(&speaker),
+                courier: courier.clone(),
+                hooks: hooks.clone(),
+            };
+            Ok(Box::new(move |heart| work::run(rooms, &heart)))
         };
         Office::new(Box::new(make), HANGS, now)
     }
@@ -204,48 +220,6 @@ impl Office {
     /// How often it was started anew.
     pub fn restarts(&self) -> u64 {
         self.restarts
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|e| {
-        let text = format!("bind {address}: {e}; free the port, or choose another [control] metrics");
-        io::Error::new(e.kind(), text)
-    })
-}
-
-/// Does everything until the heart is no longer wanted; says why it ended.
-fn work(
-    listener: Option<TcpListener>,
-    registry: Registry,
-    speaker: &gobgp::Speaker,
-    courier: Courier,
-    hooks: Hooks,
-    heart: &Heart,
-) -> String {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let runtime = match runtime {
-        Ok(r) => r,
-        Err(e) => return format!("starting the runtime: {e}"),
-    };
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            ended = http::serve(listener, registry) => ended,
-            ended = courier.run() => ended,
-            ended = hooks.run() => ended,
-            () = gobgp::keep(speaker) => "the BGP speaker's keeper ended".to_owned(),
-            () = beat(heart) => "another one has taken over".to_owned(),
-        }
-    });
-    // A file that hangs must not keep the office from ending.
-    runtime.shutdown_background();
-    ended
-}
-
-async fn beat(heart: &Heart) {
-    let mut pulse = tokio::time::interval(BEAT);
-    while heart.beat() {
-        pulse.tick().await;
     }
 }
 

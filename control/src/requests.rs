@@ -1,13 +1,18 @@
 //! What an operator asks: checked, stored, put in force, answered, in this order.
 
-use api::{ErrorCode, Failure, LockRow, Payload, Request, Response, Suspension, Target, Time, Why};
+use api::{
+    Action, ErrorCode, ExemptionRow, Failure, IncidentRow, LockRow, Payload, Request, Response, RuleRow,
+    Suspension, Target, Time, Why,
+};
 use config::Rule;
 use ipnet::IpNet;
 use region::locks::EXCEPTIONS_MAX;
 use region::segment::MACS_MAX;
 
+use crate::access::Caller;
 use crate::control::{Control, Use};
-use crate::effect::{ClientId, Effect, OutboxAsk, StoreOp};
+use crate::effect::{ClientId, Effect, OutboxAsk, StoreOp, Token};
+use crate::references::Repeat;
 
 /// Most rows of one answer.
 const ROWS_MAX: usize = 100_000;
@@ -16,7 +21,9 @@ const ROWS_MAX: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct Waiting {
     client: ClientId,
-    then: Then,
+    /// Who has asked for the same under the same reference meanwhile.
+    pub(crate) also: Vec<ClientId>,
+    pub(crate) then: Then,
 }
 
 #[derive(Debug)]
@@ -36,9 +43,11 @@ pub(crate) enum Then {
     Rule(Rule, bool),
     BreakerReset(Rule),
     Rtbh(Box<api::RtbhRow>),
+    /// A token was made, or revoked.
+    Token(Box<Token>),
 }
 
-type Answer = Result<Payload, Failure>;
+pub(crate) type Answer = Result<Payload, Failure>;
 
 pub(crate) fn bad(message: impl Into<String>, hint: &str) -> Failure {
     Failure::new(ErrorCode::BadRequest, message, hint)
@@ -59,14 +68,40 @@ fn rule(name: &str) -> Result<Rule, Failure> {
     })
 }
 
+fn no_lock(id: u64) -> Failure {
+    not_found(format!("there is no lock {id}, or it was lifted"), "`cordon list` shows what is locked")
+}
+
+/// Whether targets have an address in common, as far as their names tell.
+fn meets(a: &Target, b: &Target) -> bool {
+    match (a.prefix(), b.prefix()) {
+        (Some(a), Some(b)) => overlap(&a, &b),
+        _ => a == b,
+    }
+}
+
 fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
 impl Control {
-    /// Takes a request; its answer comes as an effect, at once or when what it changes is on disk and in force.
+    /// Takes a request of a user of this machine.
     pub fn request(&mut self, client: ClientId, who: &str, request: Request, now: crate::effect::Now) {
+        self.ask(client, &Caller::local(who), request, now);
+    }
+
+    /// Takes a request; its answer comes as an effect, at once or when what it changes is on disk and in force.
+    pub fn ask(&mut self, client: ClientId, caller: &Caller, request: Request, now: crate::effect::Now) {
         self.now = now;
+        if let Err(f) = self.admit(caller, &request) {
+            return self.answer(client, Err(f));
+        }
+        match self.repeat(client, &request) {
+            Repeat::New => {}
+            Repeat::Joined => return,
+            Repeat::Known(answer) => return self.answer(client, answer),
+        }
+        let who = caller.who.as_str();
         let answer = match request {
             Request::Reload => {
                 self.effects.push(Effect::ReadConfig(client));
@@ -93,11 +128,46 @@ impl Control {
                 Ok(Payload::Top(self.top(by, direction, limit.min(ROWS_MAX))))
             }
             Request::List => Ok(Payload::Locks(self.told(self.locks.rows()))),
-            Request::Show { target } => Ok(Payload::Host(Box::new(self.show(target)))),
+            Request::Locks { reason, target, customer, external_ref, after, limit } => {
+                let wanted = |r: &&LockRow| {
+                    reason.is_none_or(|w| r.reason == w)
+                        && target.as_ref().is_none_or(|t| self.lock_meets(r, t))
+                        && external_ref.as_ref().is_none_or(|w| r.external_ref.as_ref() == Some(w))
+                        && customer.as_ref().is_none_or(|w| {
+                            self.server_of(&r.target).is_some_and(|s| s.customer.as_ref() == Some(w))
+                        })
+                };
+                let rows = self.locks.rows_after(after).filter(wanted).take(limit.min(ROWS_MAX));
+                Ok(Payload::Locks(self.told(rows)))
+            }
+            Request::LockById { id } => match self.locks.get(id) {
+                Some(row) => Ok(Payload::Lock(Box::new(self.told([row].into_iter()).remove(0)))),
+                None => Err(no_lock(id)),
+            },
+            Request::Show { target } => {
+                let mut report = self.show(target);
+                if !caller.reads_incidents() {
+                    report.incidents.clear();
+                }
+                Ok(Payload::Host(Box::new(report)))
+            }
+            Request::Rules => Ok(Payload::Rules(self.rules())),
+            Request::Exemptions => {
+                let row = |(target, rule, until): &(Target, Rule, Time)| ExemptionRow {
+                    target: target.clone(),
+                    rule: rule.to_string(),
+                    until: *until,
+                };
+                Ok(Payload::Exemptions(self.exemptions.iter().map(row).collect()))
+            }
+            Request::Tokens => Ok(Payload::Tokens(self.tokens.rows())),
             Request::Incidents { open, limit } => {
                 let rows = self.incidents.rows().into_iter().rev();
                 let wanted = rows.filter(|r| !open || r.closed.is_none()).take(limit.min(ROWS_MAX));
                 Ok(Payload::Incidents(wanted.cloned().collect()))
+            }
+            Request::IncidentPage { open, target, before, limit } => {
+                self.incident_page(open, target.as_ref(), before.as_deref(), limit.min(ROWS_MAX))
             }
             Request::Incident { id } => match self.incidents.by_id(&id) {
                 Some(row) => Ok(Payload::Incident(Box::new(row.clone()))),
@@ -110,9 +180,12 @@ impl Control {
             changing => match self.prepare(who, changing) {
                 Ok(Prepared::Answer(payload)) => Ok(payload),
                 Ok(Prepared::Store(mut ops, then, what)) => {
-                    ops.push(StoreOp::Audit { at: now.time(), who: who.to_owned(), what });
+                    if let Err(f) = self.may_touch(caller, &then) {
+                        return self.answer(client, Err(f));
+                    }
+                    ops.push(StoreOp::Audit { at: now.time(), who: caller.signature(), what });
                     let batch = self.new_batch();
-                    self.waiting.insert(batch, Waiting { client, then });
+                    self.waiting.insert(batch, Waiting { client, also: Vec::new(), then });
                     self.effects.push(Effect::Store { batch, ops, retry: false });
                     return;
                 }
@@ -120,6 +193,70 @@ impl Control {
             },
         };
         self.answer(client, answer);
+    }
+
+    /// Whether a caller may ask this.
+    fn admit(&mut self, caller: &Caller, request: &Request) -> Result<(), Failure> {
+        if let Some(id) = caller.token
+            && let Some(op) = self.tokens.used(id, self.now.time())?
+        {
+            self.keep(vec![op]);
+        }
+        caller.may(request)
+    }
+
+    /// Whether a caller may lift the rows that it would lift.
+    fn may_touch(&self, caller: &Caller, then: &Then) -> Result<(), Failure> {
+        let (Then::Unlock(_, ids) | Then::Suspend { ids, .. }) = then else { return Ok(()) };
+        if caller.token.is_none() {
+            return Ok(());
+        }
+        ids.iter().filter_map(|id| self.locks.get(*id)).try_for_each(|row| caller.may_lift(row))
+    }
+
+    /// Whether a lock has an address in common with a target, or is on the same server.
+    fn lock_meets(&self, row: &LockRow, target: &Target) -> bool {
+        row.target == *target
+            || match target {
+                Target::Prefix(net) => row.nets().iter().any(|n| overlap(n, net)),
+                Target::Server(id) => self.server_of(&row.target).is_some_and(|s| s.id == *id),
+                Target::Mac(_) => false,
+            }
+    }
+
+    fn incident_page(
+        &self,
+        open: bool,
+        target: Option<&Target>,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Answer {
+        let mut rows = self.incidents.rows().into_iter().rev();
+        if let Some(id) = before
+            && !rows.any(|r| r.id == id)
+        {
+            return Err(not_found(format!("there is no incident {id}"), "begin again without a cursor"));
+        }
+        let about = |r: &IncidentRow, t: &Target| {
+            r.address.as_ref().and_then(|a| a.parse().ok()).is_some_and(|a: Target| meets(&a, t))
+        };
+        let wanted =
+            rows.filter(|r| (!open || r.closed.is_none()) && target.is_none_or(|t| about(r, t))).take(limit);
+        Ok(Payload::Incidents(wanted.cloned().collect()))
+    }
+
+    fn rules(&self) -> Vec<RuleRow> {
+        let row = |rule: Rule| RuleRow {
+            rule: rule.to_string(),
+            action: match self.config.rule(rule).action {
+                config::Ceiling::Observe => Action::Observe,
+                config::Ceiling::Warn => Action::Warn,
+                config::Ceiling::Lock => Action::Lock,
+            },
+            observing: self.observing.contains(&rule),
+            latched: self.breakers.row(rule).is_some(),
+        };
+        Rule::all().map(row).collect()
     }
 
     fn answer(&mut self, client: ClientId, answer: Answer) {
@@ -134,7 +271,7 @@ impl Control {
     fn prepare(&mut self, who: &str, request: Request) -> Result<Prepared, Failure> {
         let at = self.now.time();
         match request {
-            Request::Lock { target, reason, direction, note, case, until, except, force } => {
+            Request::Lock { target, reason, direction, note, case, until, except, force, external_ref } => {
                 self.check_lock(&target, until, &except, force)?;
                 let addresses = match &target {
                     Target::Server(id) => self.addresses_of(id, &[]),
@@ -148,6 +285,7 @@ impl Control {
                     except,
                     generation,
                     addresses,
+                    external_ref,
                     ..LockRow::new(id, target, direction, reason, who, at)
                 };
                 self.set_enforced(&mut row);
@@ -170,6 +308,16 @@ impl Control {
                 let tells = self.tell_unlocked(&ids, who, Why::Operator);
                 Ok(self.lifting(who, ids, what, tells))
             }
+            Request::UnlockById { id } => {
+                let Some(row) = self.locks.get(id) else { return Err(no_lock(id)) };
+                let what = format!("unlock {} ({}) (rows [{id}])", row.target, row.reason);
+                let tells = self.tell_unlocked(&[id], who, Why::Operator);
+                Ok(self.lifting(who, vec![id], what, tells))
+            }
+            Request::TokenCreate { name, role, digest, until } => {
+                self.prepare_token(who, name, role, digest, until)
+            }
+            Request::TokenRevoke { name } => self.prepare_revocation(&name),
             Request::UnlockRule { rule: name, since, dry_run } => {
                 let misfired = rule(&name)?;
                 let rule = misfired.to_string();
@@ -393,18 +541,24 @@ impl Control {
 
     /// A batch is on disk, or will not be: puts in force what it says, and answers.
     pub(crate) fn finish(&mut self, waiting: Waiting, result: Result<(), String>) {
-        let Waiting { client, then } = waiting;
+        let Waiting { client, also, then } = waiting;
         if let Err(e) = result {
             let failure = Failure::new(
                 ErrorCode::Failed,
                 format!("nothing was changed: {e}"),
                 "mend the disk of [run] state and ask again; what is locked stays locked",
             );
+            for client in also {
+                self.answer(client, Err(failure.clone()));
+            }
             return self.answer(client, Err(failure));
         }
         let payload = match then {
             Then::Lock(row) => {
                 let mut row = *row;
+                if let Some(reference) = &row.external_ref {
+                    self.references.insert(reference.clone(), row.id);
+                }
                 self.set_enforced(&mut row);
                 self.locks.insert(row.clone());
                 // The inventory may have changed while the disk was busy.
@@ -451,6 +605,11 @@ impl Control {
                 self.publish_bindings();
                 Payload::Done(format!("{rule} acts as configured."))
             }
+            Then::Token(token) => {
+                let row = token.row.clone();
+                self.tokens.put(*token);
+                Payload::Tokens(vec![row])
+            }
             Then::BreakerReset(rule) => {
                 self.breakers.reset(rule);
                 // Once more: a tick may have stored, meanwhile, who else waits.
@@ -460,6 +619,9 @@ impl Control {
                 ))
             }
         };
+        for client in also {
+            self.held.push((client, Response::Ok(payload.clone())));
+        }
         self.held.push((client, Response::Ok(payload)));
         self.publish();
     }

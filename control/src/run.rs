@@ -29,6 +29,8 @@ use crate::effect::{BatchId, ClientId, Effect, Now};
 use crate::log;
 use crate::metrics::{Board, Snapshot};
 use crate::notify::Notifier;
+use crate::office::api::Site;
+use crate::office::desk::Desk;
 use crate::office::gobgp::{Speaker, Wanted};
 use crate::office::{HookStats, MailStats, Office, Settings};
 use crate::socket::{FIRST_CLIENT, Socket};
@@ -112,6 +114,9 @@ struct Shell {
     hooks: watch::Sender<Arc<Vec<Webhook>>>,
     hook_stats: Arc<HookStats>,
     speaker: Arc<Speaker>,
+    /// Questions of the office.
+    desk: Desk,
+    site: Option<Arc<Site>>,
     supervisor: Option<Supervisor>,
     board: Arc<Board>,
     affinity: Affinity,
@@ -134,7 +139,7 @@ impl Shell {
         let mut next = Instant::now();
         let mut first = true;
         loop {
-            let more = self.socket.as_ref().is_some_and(Socket::has_more);
+            let more = self.socket.as_ref().is_some_and(Socket::has_more) || self.desk.has_more();
             let wait = if more { Duration::ZERO } else { next.saturating_duration_since(Instant::now()) };
             match self.poll.poll(&mut events, Some(wait)) {
                 Ok(()) => {}
@@ -235,7 +240,9 @@ impl Shell {
     }
 
     fn reply(&mut self, client: ClientId, response: Response) {
-        if let Some(s) = &mut self.socket {
+        if Desk::has(client) {
+            self.desk.answer(client, response);
+        } else if let Some(s) = &mut self.socket {
             s.answer(client, response, Instant::now());
         }
     }
@@ -258,10 +265,14 @@ impl Shell {
     }
 
     fn take_requests(&mut self) {
-        let Some(socket) = &mut self.socket else { return };
-        socket.go_on(Instant::now());
-        for asked in socket.take_asked() {
-            self.control.request(asked.client, &asked.who, asked.request, now());
+        if let Some(socket) = &mut self.socket {
+            socket.go_on(Instant::now());
+            for asked in socket.take_asked() {
+                self.control.request(asked.client, &asked.who, asked.request, now());
+            }
+        }
+        for asked in self.desk.take_asked() {
+            self.control.ask(asked.client, &asked.caller, asked.request, now());
         }
         self.settle();
     }
@@ -343,7 +354,7 @@ impl Shell {
         }
         match self.office.trouble() {
             Some(text) => {
-                let text = format!("{text}; metrics are missing or were");
+                let text = format!("{text}; metrics and HTTP API are missing or were");
                 self.control.complain(
                     "office",
                     text,
@@ -353,6 +364,16 @@ impl Shell {
             None => self.control.content("office"),
         }
         self.look_after_mail();
+        if let Some(site) = &self.site {
+            match site.trouble() {
+                Some(text) => self.control.complain(
+                    "api",
+                    format!("the HTTP API is not served as configured: {text}"),
+                    "correct [api] or its files, then: cordon reload",
+                ),
+                None => self.control.content("api"),
+            }
+        }
         let hangs = self
             .submitted
             .values()

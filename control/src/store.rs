@@ -38,6 +38,7 @@ use db::{Db, Fault, Mode};
 
 pub use db::FILE;
 pub use evidence::folder;
+pub use evidence::path as evidence_path;
 pub use kept::last_good;
 pub use outbox::{Claim, Fill, Outcome, Pace, Parcel, Part};
 pub use post::{Bell, Ears, Post};

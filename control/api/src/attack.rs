@@ -171,8 +171,10 @@ impl From<AttackKind> for String {
 
 /// What is known of an attack's kind, and by what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attack {
     /// What it consists of.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: AttackKind,
     /// `tcp`, `udp`, `icmp`, `ip-47`; none where there are several.
     pub protocol: Option<String>,

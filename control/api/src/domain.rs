@@ -130,6 +130,18 @@ macro_rules! words {
                 })
             }
         }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                let words = $name::ALL.iter().map(|v| v.name());
+                let text = utoipa::openapi::schema::Type::String;
+                utoipa::openapi::ObjectBuilder::new().schema_type(text).enum_values(Some(words)).into()
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::ToSchema for $name {}
     };
 }
 
@@ -262,6 +274,20 @@ words! {
         Failed = "failed",
         /// An operator, or a later event, has withdrawn it.
         Dropped = "dropped",
+    }
+}
+
+words! {
+    /// What a token of the HTTP API may do.
+    Role: "role" {
+        /// Reads everything.
+        Viewer = "viewer",
+        /// Also locks and lifts, but not for non-payment.
+        Operator = "operator",
+        /// Reads locks; locks and lifts for non-payment only.
+        Billing = "billing",
+        /// Everything that the HTTP API can do.
+        Admin = "admin",
     }
 }
 
@@ -420,4 +446,40 @@ impl<'de> Deserialize<'de> for Target {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Target, D::Error> {
         String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+#[cfg(feature = "openapi")]
+mod schema {
+    use utoipa::openapi::schema::{KnownFormat, SchemaFormat, Type};
+    use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+    use utoipa::{PartialSchema, ToSchema};
+
+    use super::{SERVER_ID_MAX, Target, Time};
+
+    impl PartialSchema for Time {
+        fn schema() -> RefOr<Schema> {
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+                .description(Some("A point in time, UTC, with milliseconds."))
+                .examples(["2026-11-24T12:00:00.000Z"])
+                .into()
+        }
+    }
+
+    impl ToSchema for Time {}
+
+    impl PartialSchema for Target {
+        fn schema() -> RefOr<Schema> {
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .min_length(Some(2))
+                .max_length(Some("server:".len() + SERVER_ID_MAX))
+                .description(Some("An address, a prefix without host bits, `server:ID`, or `mac:ADDRESS`."))
+                .examples(["192.0.2.10", "2001:db8:1:2::/64", "server:1234"])
+                .into()
+        }
+    }
+
+    impl ToSchema for Target {}
 }

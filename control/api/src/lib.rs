@@ -12,15 +12,19 @@ mod attack;
 mod domain;
 mod notice;
 mod report;
+pub mod token;
 mod wire;
 
 pub use attack::{Attack, AttackKind, Service};
-pub use domain::{Action, Direction, Event, Kind, Mac, OutboxState, Reason, State, Step, Target, Time, Why};
+pub use domain::{
+    Action, Direction, Event, Kind, Mac, OutboxState, Reason, Role, State, Step, Target, Time, Why,
+};
 pub use notice::{Notice, NoticeData, NoticeServer};
 pub use report::{
-    ActionTaken, Attention, BreakerRow, Counted, EvidenceReport, GuardsReport, HostReport, IncidentRow,
-    LimitState, LockEvent, LockRow, OutboxRow, PortReport, RtbhRow, RtbhState, ServerReport, Severity, Span,
-    StatusReport, Suspension, TimelineEntry, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
+    ActionTaken, Attention, BreakerRow, Counted, EvidenceReport, ExemptionRow, GuardsReport, HostReport,
+    IncidentRow, LimitState, LockEvent, LockRow, OutboxRow, PortReport, RtbhRow, RtbhState, RuleRow,
+    ServerReport, Severity, Span, StatusReport, Suspension, TimelineEntry, TokenRow, TopRow, Traffic,
+    VerdictCount, WireReport, WorkerReport,
 };
 pub use wire::{Envelope, ErrorCode, Failure, Payload, Request, Response, TopBy};
 

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::attack::Attack;
-use crate::domain::{Action, Direction, Event, Kind, OutboxState, Reason, State, Step, Target, Time};
+use crate::domain::{Action, Direction, Event, Kind, OutboxState, Reason, Role, State, Step, Target, Time};
 
 /// A lock that is not enforced for a while, so that somebody can get at the server to repair it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Suspension {
     /// Since when.
     pub since: Time,
@@ -20,6 +21,7 @@ pub struct Suspension {
 
 /// A row of the lock list. What is enforced is the union of all rows that are not suspended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockRow {
     /// Number of the row, never given twice.
     pub id: u64,
@@ -44,6 +46,7 @@ pub struct LockRow {
     /// When it ends by itself.
     pub until: Option<Time>,
     /// Remote prefixes that may still reach the target.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub except: Vec<ipnet::IpNet>,
     /// Changes with every change of the list.
     pub generation: u64,
@@ -59,6 +62,7 @@ pub struct LockRow {
     pub if_quiet: bool,
     /// Of a lock on a server: the addresses and prefixes that it covers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub addresses: Vec<ipnet::IpNet>,
     /// What else an operator ought to know of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +73,9 @@ pub struct LockRow {
     /// That server's customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer: Option<String>,
+    /// The reference of the program that asked for it, by which a request that is repeated is known again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_ref: Option<String>,
 }
 
 impl LockRow {
@@ -103,6 +110,7 @@ impl LockRow {
             remark: None,
             server: None,
             customer: None,
+            external_ref: None,
         }
     }
 
@@ -123,6 +131,7 @@ impl LockRow {
 
 /// One thing that was done about an incident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ActionTaken {
     /// What.
     pub action: Action,
@@ -132,6 +141,7 @@ pub struct ActionTaken {
 
 /// One thing that happened to an incident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TimelineEntry {
     /// When.
     pub at: Time,
@@ -147,6 +157,7 @@ fn opened() -> State {
 
 /// An incident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IncidentRow {
     /// `C-YYYY-NNNNNN`.
     pub id: String,
@@ -231,6 +242,7 @@ pub struct IncidentRow {
 
 /// How urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Packets or locks are at risk.
@@ -243,6 +255,7 @@ pub enum Severity {
 
 /// Something that needs a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attention {
     /// How urgent.
     pub severity: Severity,
@@ -254,6 +267,7 @@ pub struct Attention {
 
 /// A named count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct VerdictCount {
     /// `forward`, `drop_locked_out`, …
     pub verdict: String,
@@ -265,6 +279,7 @@ pub struct VerdictCount {
 
 /// A port of a wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PortReport {
     /// `inside` or `outside`.
     pub side: String,
@@ -288,6 +303,7 @@ pub struct PortReport {
 
 /// A wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WireReport {
     /// Name.
     pub name: String,
@@ -299,6 +315,7 @@ pub struct WireReport {
 
 /// A worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerReport {
     /// Number.
     pub worker: usize,
@@ -321,6 +338,7 @@ fn finite<S: serde::Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
 
 /// `cordon status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StatusReport {
     /// What needs attention, most urgent first.
     pub attention: Vec<Attention>,
@@ -372,19 +390,24 @@ pub struct StatusReport {
 
 /// Guards of the servers' segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GuardsReport {
     /// Guards that drop: `dhcp`, `ra`, `stp`, `arp`, `nd`.
     pub on: Vec<String>,
     /// Gateways whose addresses nobody inside may claim.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub gateways: Vec<IpAddr>,
     /// Gateways that were not heard from outside yet: claims on them pass.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub unheard: Vec<IpAddr>,
     /// Gateways that stand inside, and are not guarded against themselves.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub inside: Vec<IpAddr>,
 }
 
 /// A latched rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BreakerRow {
     /// The rule.
     pub rule: String,
@@ -398,6 +421,7 @@ pub struct BreakerRow {
 
 /// How far an announcement of a blackhole has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RtbhState {
     /// The routers upstream are asked to drop what is sent to it.
@@ -410,8 +434,10 @@ pub enum RtbhState {
 
 /// A remotely triggered blackhole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RtbhRow {
     /// Announced as /32 or /128.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub address: IpAddr,
     /// How far it has come.
     pub state: RtbhState,
@@ -433,6 +459,7 @@ pub struct RtbhRow {
 
 /// `cordon top`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TopRow {
     /// The host.
     pub address: String,
@@ -450,6 +477,7 @@ pub struct TopRow {
 
 /// Totals of a host in a direction since the dataplane started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Traffic {
     /// Packets.
     pub packets: u64,
@@ -473,6 +501,7 @@ pub struct Traffic {
 
 /// A limit and how near it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LimitState {
     /// The rule.
     pub rule: String,
@@ -482,12 +511,14 @@ pub struct LimitState {
 
 /// A server of the inventory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServerReport {
     /// Its id.
     pub id: String,
     /// What people call it.
     pub name: Option<String>,
     /// Its addresses and prefixes.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub addresses: Vec<ipnet::IpNet>,
     /// Its hardware addresses.
     pub macs: Vec<String>,
@@ -505,6 +536,7 @@ pub struct ServerReport {
 
 /// `cordon show`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HostReport {
     /// What was asked for.
     pub target: Target,
@@ -535,6 +567,7 @@ pub struct HostReport {
 
 /// A row of the outbox: one message to one audience.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OutboxRow {
     /// Made of what it tells, so that nothing is told twice.
     pub id: String,
@@ -564,6 +597,7 @@ pub struct OutboxRow {
 
 /// A stretch of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Span {
     /// From.
     pub since: Time,
@@ -573,6 +607,7 @@ pub struct Span {
 
 /// What a host did, or was sent, in some time. Every packet was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Counted {
     /// Packets, and their bytes; dropped ones are a part of them.
     #[serde(flatten)]
@@ -592,6 +627,7 @@ pub struct Counted {
 
 /// Something that happened to a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LockEvent {
     /// When.
     pub at: Time,
@@ -605,6 +641,7 @@ pub struct LockEvent {
 
 /// `cordon evidence`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EvidenceReport {
     /// The address, or the prefix of an IPv6 server.
     pub target: Target,
@@ -636,4 +673,59 @@ pub struct EvidenceReport {
     pub lock_events: Vec<LockEvent>,
     /// Locks that stand on it now.
     pub locks: Vec<LockRow>,
+}
+
+/// A rule, and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RuleRow {
+    /// Its name.
+    pub rule: String,
+    /// The furthest it goes, by the configuration.
+    pub action: Action,
+    /// Somebody has set it to observing.
+    pub observing: bool,
+    /// Its circuit breaker is latched: it only observes.
+    pub latched: bool,
+}
+
+/// A rule leaves a target alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExemptionRow {
+    /// Address or prefix.
+    pub target: Target,
+    /// The rule.
+    pub rule: String,
+    /// Until when.
+    pub until: Time,
+}
+
+/// A token of the HTTP API, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TokenRow {
+    /// Its number, never given twice.
+    pub id: u64,
+    /// Its name: what stands in lock list and audit log as `token:NAME`.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// When it was made.
+    pub created: Time,
+    /// Who made it.
+    pub who: String,
+    /// From then on it is refused; none: never.
+    pub until: Option<Time>,
+    /// When it was revoked.
+    pub revoked: Option<Time>,
+    /// When it was used last, to the minute.
+    pub last_used: Option<Time>,
+}
+
+impl TokenRow {
+    /// Whether it opens anything at a time.
+    pub fn is_good(&self, at: Time) -> bool {
+        self.revoked.is_none() && self.until.is_none_or(|u| u > at)
+    }
 }

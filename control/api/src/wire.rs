@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Direction, Reason, Target, Time};
+use crate::domain::{Direction, Reason, Role, Target, Time};
 use crate::report::{
-    BreakerRow, EvidenceReport, HostReport, IncidentRow, LockRow, OutboxRow, RtbhRow, StatusReport, TopRow,
+    BreakerRow, EvidenceReport, ExemptionRow, HostReport, IncidentRow, LockRow, OutboxRow, RtbhRow, RuleRow,
+    StatusReport, TokenRow, TopRow,
 };
 use crate::{REQUEST_MAX, VERSION};
 
@@ -54,6 +55,31 @@ pub enum Request {
     },
     /// The lock list.
     List,
+    /// A page of the lock list, in order of row numbers.
+    Locks {
+        /// Only locks for this reason.
+        #[serde(default)]
+        reason: Option<Reason>,
+        /// Only locks that meet this target.
+        #[serde(default)]
+        target: Option<Target>,
+        /// Only locks on servers of this customer, as the inventory has it.
+        #[serde(default)]
+        customer: Option<String>,
+        /// Only the lock that was asked for under this reference.
+        #[serde(default)]
+        external_ref: Option<String>,
+        /// Only rows with higher numbers.
+        #[serde(default)]
+        after: u64,
+        /// Most rows.
+        limit: usize,
+    },
+    /// One row of the lock list.
+    LockById {
+        /// Its number.
+        id: u64,
+    },
     /// Everything about a target.
     Show {
         /// Address, prefix or server.
@@ -90,6 +116,9 @@ pub enum Request {
         /// Even if it is on the never-lock list.
         #[serde(default)]
         force: bool,
+        /// A reference of the program that asks: the same request under the same reference is done once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        external_ref: Option<String>,
     },
     /// Unlock by hand: one reason, or all of them.
     Unlock {
@@ -103,6 +132,11 @@ pub enum Request {
         /// Only until then: a maintenance unlock. The rows stay on the list, and are enforced again by themselves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Time>,
+    },
+    /// Lift one row of the lock list.
+    UnlockById {
+        /// Its number.
+        id: u64,
     },
     /// End a maintenance unlock before its time.
     Resume {
@@ -124,6 +158,20 @@ pub enum Request {
         /// Only open ones.
         #[serde(default)]
         open: bool,
+        /// Most rows.
+        limit: usize,
+    },
+    /// A page of the incidents, latest first.
+    IncidentPage {
+        /// Only open ones.
+        #[serde(default)]
+        open: bool,
+        /// Only those about this target, or a part of it.
+        #[serde(default)]
+        target: Option<Target>,
+        /// Only those that were opened before this one.
+        #[serde(default)]
+        before: Option<String>,
         /// Most rows.
         limit: usize,
     },
@@ -180,6 +228,29 @@ pub enum Request {
         rule: String,
         /// True: it only observes.
         observe: bool,
+    },
+    /// All rules, and what they may do.
+    Rules,
+    /// Whom rules leave alone.
+    Exemptions,
+    /// Tokens of the HTTP API.
+    Tokens,
+    /// A new token of the HTTP API. Its secret stays with whoever made it; cordond gets to know its digest only.
+    TokenCreate {
+        /// Its name.
+        name: String,
+        /// What it may do.
+        role: Role,
+        /// The digest of its secret ([`crate::token::digest`]).
+        digest: String,
+        /// Until when; none: until it is revoked.
+        #[serde(default)]
+        until: Option<Time>,
+    },
+    /// Makes a token useless, at once.
+    TokenRevoke {
+        /// Its name.
+        name: String,
     },
     /// What is to be delivered to people and programs outside, oldest first.
     Outbox {
@@ -296,6 +367,14 @@ pub enum Payload {
     /// `list`, and the rows that `lock` and `unlock` touched. After a maintenance unlock and its end: all rows that cover
     /// the target.
     Locks(Vec<LockRow>),
+    /// A row of the lock list that stands: one that was asked for, or that an earlier request under the same reference made.
+    Lock(Box<LockRow>),
+    /// `rules`
+    Rules(Vec<RuleRow>),
+    /// `exemptions`
+    Exemptions(Vec<ExemptionRow>),
+    /// `token`
+    Tokens(Vec<TokenRow>),
     /// `show`
     Host(Box<HostReport>),
     /// `evidence`
@@ -340,6 +419,7 @@ impl fmt::Display for Failure {
 
 /// Kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
     /// The request is not understood.
@@ -348,6 +428,8 @@ pub enum ErrorCode {
     NotFound,
     /// It is against a rule that an operator may overrule.
     Refused,
+    /// It contradicts something that stands: a reference that was used for something else, a name that is taken.
+    Conflict,
     /// The caller may not.
     Permission,
     /// cordond could not do it (disk, dataplane).
@@ -360,7 +442,7 @@ impl ErrorCode {
     /// Exit code of the CLI.
     pub const fn exit_code(self) -> u8 {
         match self {
-            ErrorCode::Refused | ErrorCode::Failed => 1,
+            ErrorCode::Refused | ErrorCode::Conflict | ErrorCode::Failed => 1,
             ErrorCode::BadRequest => 2,
             ErrorCode::Unreachable => 3,
             ErrorCode::NotFound => 4,

@@ -34,6 +34,7 @@ fn every_request_survives_the_wire() {
             until: Some(at),
             except: vec!["2001:db8::/32".parse().unwrap()],
             force: true,
+            external_ref: Some("whmcs:4711".to_owned()),
         },
         Request::Unlock { target: target.clone(), reason: Some(Reason::Abuse), all: false, until: None },
         Request::Unlock {
@@ -77,6 +78,7 @@ fn a_request_written_by_hand_needs_only_what_matters() {
         until: None,
         except: vec![],
         force: false,
+        external_ref: None,
     };
     assert_eq!(r.unwrap(), expected);
 }
@@ -113,6 +115,7 @@ fn a_request_that_is_too_long_is_not_sent() {
         until: None,
         except: vec![],
         force: false,
+        external_ref: None,
     };
     assert!(r.to_line().unwrap_err().hint.contains("shorter note"));
 }

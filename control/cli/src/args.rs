@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{Direction, Reason, Target, Time, TopBy};
+use api::{Direction, Reason, Role, Target, Time, TopBy};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -168,6 +168,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Breaker,
     },
+    /// Tokens of the HTTP API: who may use it, for what
+    Token {
+        #[command(subcommand)]
+        what: Token,
+    },
     /// A rule leaves a target alone for a while
     Exempt {
         /// Address or prefix
@@ -249,6 +254,28 @@ pub(crate) enum Rtbh {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token and print its secret, once: cordond keeps only a digest of it
+    Create {
+        /// Its name, such as that of the program that uses it: what stands in lock list and audit log
+        name: String,
+        /// What it may do
+        #[arg(long, value_parser = role())]
+        role: Role,
+        /// Good for this time, such as 90d [default: until it is revoked]
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        r#for: Option<Duration>,
+    },
+    /// All tokens, also those that were revoked
+    List,
+    /// Make a token useless, at once
+    Revoke {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Outbox {
     /// What waits or has failed, oldest first
     List {
@@ -311,6 +338,10 @@ fn direction() -> impl TypedValueParser<Value = Direction> {
 
 fn reason() -> impl TypedValueParser<Value = Reason> {
     PossibleValuesParser::new(Reason::ALL.iter().map(|r| r.name())).try_map(|s| s.parse::<Reason>())
+}
+
+fn role() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.iter().map(|r| r.name())).try_map(|s| s.parse::<Role>())
 }
 
 fn duration(s: &str) -> Result<Duration, String> {

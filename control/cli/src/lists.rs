@@ -1,8 +1,8 @@
 //! Pages that are one table.
 
 use api::{
-    Action, BreakerRow, IncidentRow, LockRow, OutboxRow, OutboxState, RtbhRow, RtbhState, Target, Time,
-    TopRow,
+    Action, BreakerRow, ExemptionRow, IncidentRow, LockRow, OutboxRow, OutboxState, RtbhRow, RtbhState,
+    RuleRow, Target, Time, TokenRow, TopRow,
 };
 
 use crate::human::{between, count, scaled, short, span};
@@ -256,6 +256,49 @@ pub(crate) fn rtbh(page: &Page<'_>, rows: &[RtbhRow], undo: Option<&str>) -> Str
         None => page.next("rtbh withdraw ADDRESS", "takes one back; a lifted lock does, too"),
     };
     text
+}
+
+pub(crate) fn rules(page: &Page<'_>, rows: &[RuleRow]) -> String {
+    let mut t = Table::new(&["RULE", "GOES AS FAR AS", "AT PRESENT"]);
+    for r in rows {
+        let now = match (r.latched, r.observing) {
+            (true, _) => "observes: its breaker is latched",
+            (false, true) => "observes: somebody set it so",
+            (false, false) => "",
+        };
+        t.row([r.rule.clone(), r.action.to_string(), now.to_owned()]);
+    }
+    t.lines(page.style)
+}
+
+pub(crate) fn exemptions(page: &Page<'_>, rows: &[ExemptionRow]) -> String {
+    if rows.is_empty() {
+        return "No rule leaves anybody alone.\n".to_owned();
+    }
+    let mut t = Table::new(&["TARGET", "RULE", "UNTIL"]);
+    for r in rows {
+        t.row([r.target.to_string(), r.rule.clone(), r.until.to_string()]);
+    }
+    t.lines(page.style)
+}
+
+pub(crate) fn tokens(page: &Page<'_>, rows: &[TokenRow]) -> String {
+    if rows.is_empty() {
+        let next = page.next("token create NAME --role viewer", "makes one");
+        return format!("There are no tokens: nobody may use the HTTP API.\n{next}");
+    }
+    let mut t = Table::new(&["NAME", "ROLE", "STATE", "AGE", "USED", "BY"]);
+    for r in rows {
+        let state = match (r.revoked, r.until) {
+            (Some(at), _) => format!("revoked {} ago", age(page, at)),
+            (None, Some(until)) if until <= page.now => "its time is over".to_owned(),
+            (None, Some(until)) => format!("good until {until}"),
+            (None, None) => "good".to_owned(),
+        };
+        let used = r.last_used.map_or("never".to_owned(), |at| format!("{} ago", age(page, at)));
+        t.row([r.name.clone(), r.role.to_string(), state, age(page, r.created), used, r.who.clone()]);
+    }
+    t.lines(page.style)
 }
 
 pub(crate) fn breaker(page: &Page<'_>, rows: &[BreakerRow]) -> String {

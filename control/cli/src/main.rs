@@ -19,8 +19,9 @@ mod local;
 mod render;
 mod status;
 mod table;
+mod token;
 
-use args::{Arguments, Breaker, Command, Mode, Outbox, Rtbh, Switch};
+use args::{Arguments, Breaker, Command, Mode, Outbox, Rtbh, Switch, Token};
 use human::Style;
 use local::Places;
 
@@ -89,6 +90,9 @@ fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             let on = *state == Switch::On;
             (api::Payload::Done(local::bypass(&places.run_dir, on)?), None)
         }
+        Command::Token { what: Token::Create { name, role, r#for } } => {
+            return token::create(arguments, &places, now, name, *role, *r#for);
+        }
         command => {
             let request = request(command, now)?;
             (client::ask(&places.socket, arguments.timeout, &request)?, Some(request))
@@ -147,6 +151,7 @@ fn request(command: &Command, now: Time) -> Result<Request, Failure> {
                 until: r#for.map(later).or(*until),
                 except: except.clone(),
                 force: *force,
+                external_ref: None,
             }
         }
         Command::Unlock { target: Some(target), reason, all, r#for, .. } => {
@@ -171,6 +176,8 @@ fn request(command: &Command, now: Time) -> Result<Request, Failure> {
             }
             Some(Rtbh::Withdraw { address }) => Request::RtbhWithdraw { address: *address },
         },
+        Command::Token { what: Token::Revoke { name } } => Request::TokenRevoke { name: name.clone() },
+        Command::Token { .. } => Request::Tokens,
         Command::Breaker { what: Breaker::Status } => Request::BreakerStatus,
         Command::Breaker { what: Breaker::Approve { rule, targets } } => {
             Request::BreakerApprove { rule: rule.clone(), targets: targets.clone() }

@@ -33,6 +33,10 @@ impl Page<'_> {
             Payload::Outbox(rows) => lists::outbox(self, &rows),
             Payload::Rtbh(rows) => lists::rtbh(self, &rows, undo),
             Payload::Breaker(rows) => lists::breaker(self, &rows),
+            Payload::Lock(row) => lists::lock_table(self, &[*row]),
+            Payload::Rules(rows) => lists::rules(self, &rows),
+            Payload::Exemptions(rows) => lists::exemptions(self, &rows),
+            Payload::Tokens(rows) => lists::tokens(self, &rows),
             Payload::Done(text) => format!("{}\n{}", clean(text.trim_end()), self.undo(undo)),
         }
     }

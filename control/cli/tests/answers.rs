@@ -6,8 +6,8 @@ mod common;
 use api::{
     Action, Attention, BreakerRow, Counted, Direction, ErrorCode, Event, EvidenceReport, GuardsReport,
     HostReport, IncidentRow, LockEvent, LockRow, OutboxRow, OutboxState, Payload, PortReport, Reason,
-    Request, ServerReport, Severity, Span, State, StatusReport, Step, Suspension, Time, TimelineEntry, TopBy,
-    TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
+    Request, Role, ServerReport, Severity, Span, State, StatusReport, Step, Suspension, Time, TimelineEntry,
+    TokenRow, TopBy, TopRow, Traffic, VerdictCount, WireReport, WorkerReport,
 };
 use common::{Fake, ago, cordon, incident, lock, target};
 
@@ -220,7 +220,7 @@ fn a_lock_asks_for_what_was_said_and_shows_how_to_undo_it() {
     let undo =
         format!("undo: cordon --socket {} unlock 192.0.2.5 --reason non-payment", fake.socket().display());
     fake.run(&words).is(0, &["on disk and in force", "192.0.2.5", &undo], &[]);
-    let Request::Lock { target: t, reason, direction, note, case, until, except, force } = fake.request()
+    let Request::Lock { target: t, reason, direction, note, case, until, except, force, .. } = fake.request()
     else {
         panic!("another request")
     };
@@ -686,4 +686,35 @@ fn a_note_cannot_drive_the_terminal() {
         &[],
         &["a·[31m", "b·[31m"],
     );
+}
+
+#[test]
+fn the_secret_of_a_token_is_made_and_shown_here_and_only_its_digest_is_sent() {
+    let row = TokenRow {
+        id: 1,
+        name: "whmcs".into(),
+        role: Role::Billing,
+        created: Time::from_unix_ms(0),
+        who: "root".into(),
+        until: None,
+        revoked: None,
+        last_used: None,
+    };
+    let answer = || Fake::ok(Payload::Tokens(vec![row.clone()]));
+    let words = ["token", "create", "whmcs", "--role", "billing", "--for", "90d"];
+    let fake = answer();
+    let out = fake.run(&words).is(0, &["whmcs with the role billing", "shown this once"], &[]).out;
+    let secret = out.split_whitespace().find(|w| w.starts_with(api::token::PREFIX)).unwrap();
+    let Request::TokenCreate { name, role, digest, until } = fake.request() else {
+        panic!("another request")
+    };
+    assert_eq!((name.as_str(), role, digest), ("whmcs", Role::Billing, api::token::digest(secret)));
+    let left = until.unwrap().unix_ms() - Time::now().unix_ms();
+    assert!((89 * 86_400_000..=90 * 86_400_000).contains(&left), "{left}");
+    let again = answer().run(&words).out;
+    assert!(!again.contains(secret), "another one each time");
+    let out = answer().run(&["token", "list"]).is(0, &["whmcs", "billing", "never", "good"], &[]).out;
+    assert!(!out.contains(api::token::PREFIX), "{out}");
+    Fake::ok(Payload::Tokens(vec![])).run(&["token", "list"]).is(0, &["nobody may use the HTTP API"], &[]);
+    answer().run(&["token", "create", "x", "--role", "king"]).is(2, &[], &["king", "billing"]);
 }

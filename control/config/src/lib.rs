@@ -3,6 +3,7 @@
 //! Every error names file, line and column and says what to do; all semantic errors are reported at once.
 #![forbid(unsafe_code)]
 
+mod api;
 mod error;
 mod inventory;
 mod limits;
@@ -47,6 +48,8 @@ pub struct Config {
     pub tables: Tables,
     /// `cordond` itself.
     pub control: Control,
+    /// The HTTP API; none: there is no such thing.
+    pub api: Option<Api>,
     /// Wires, at least one for `run`.
     pub wires: Vec<Wire>,
     /// Internal networks.
@@ -156,6 +159,24 @@ pub struct Control {
     pub group: Option<String>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+}
+
+/// `[api]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Where it is served.
+    pub listen: SocketAddr,
+    /// Its certificate and key; none: without TLS, on a loopback address.
+    pub tls: Option<Tls>,
+}
+
+/// Files of a certificate and its key, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, and those that lead to a root.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// What the inside port of a wire sees.

@@ -19,6 +19,7 @@ pub(crate) struct File {
     pub(crate) dataplane: Dataplane,
     pub(crate) tables: Tables,
     pub(crate) control: Control,
+    pub(crate) api: Api,
     pub(crate) wire: Vec<Wire>,
     pub(crate) network: Vec<Network>,
     pub(crate) group: Vec<Group>,
@@ -134,6 +135,14 @@ pub(crate) struct Control {
     pub(crate) socket: Option<Spanned<PathBuf>>,
     pub(crate) group: Option<String>,
     pub(crate) metrics: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Api {
+    pub(crate) listen: Option<Text>,
+    pub(crate) tls_cert: Option<Spanned<PathBuf>>,
+    pub(crate) tls_key: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Deserialize)]

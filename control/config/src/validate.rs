@@ -75,6 +75,7 @@ impl Validator<'_> {
         let rules = self.rules(f.rules);
         let control_core = f.control.core.clone();
         let control = self.control(f.control, &run);
+        let api = self.api(f.api);
         let dataplane = self.dataplane(f.dataplane, control_core);
         Config {
             source: source.to_owned(),
@@ -83,6 +84,7 @@ impl Validator<'_> {
             dataplane,
             tables,
             control,
+            api,
             wires,
             networks,
             limits,

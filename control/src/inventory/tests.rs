@@ -55,6 +55,7 @@ fn lock(text: &str) -> Request {
         until: None,
         except: Vec::new(),
         force: false,
+        external_ref: None,
     }
 }
 
@@ -76,6 +77,28 @@ fn a_lock_on_a_server_covers_what_is_its_own_and_nothing_of_others() {
     assert!(failure.hint.contains("cordon unlock server:a"), "{failure:?}");
     assert_eq!(d.rows(unlock("server:a")).len(), 1);
     assert_eq!(d.locked(&[0, 4, 6, 100]), [0; 0]);
+}
+
+#[test]
+fn pages_of_the_lock_list_know_servers_and_customers() {
+    let mut d = desk("a,192.0.2.0/28 192.0.2.100,c1\nb,192.0.2.200,c2\n");
+    d.rows(lock("server:a"));
+    d.rows(lock("192.0.2.100"));
+    d.rows(lock("192.0.2.200"));
+    d.rows(lock("192.0.2.240"));
+    let mut page = |target: Option<&str>, customer: Option<&str>, after| {
+        let (target, customer) = (target.map(|t| t.parse().expect("a target")), customer.map(str::to_owned));
+        let request = Request::Locks { reason: None, target, customer, external_ref: None, after, limit: 10 };
+        d.rows(request).iter().map(|r| r.id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, None, 0), [1, 2, 3, 4]);
+    assert_eq!(page(None, None, 2), [3, 4]);
+    assert_eq!(page(None, Some("c1"), 0), [1, 2]);
+    assert_eq!(page(None, Some("c3"), 0), [0; 0]);
+    assert_eq!(page(Some("192.0.2.4"), None, 0), [1], "the lock on its server");
+    assert_eq!(page(Some("192.0.2.96/27"), None, 0), [1, 2]);
+    assert_eq!(page(Some("server:b"), None, 0), [3]);
+    assert_eq!(page(Some("192.0.2.4"), Some("c2"), 0), [0; 0]);
 }
 
 #[test]

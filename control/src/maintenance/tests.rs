@@ -32,6 +32,7 @@ fn lock(host: u8) -> Request {
         until: None,
         except: Vec::new(),
         force: false,
+        external_ref: None,
     }
 }
 

@@ -119,6 +119,9 @@ impl Shell {
         self.control.content("templates");
         self.mail.send_replace(read.mail);
         self.hooks.send_replace(Arc::new(self.control.config().webhooks.clone()));
+        if let Some(site) = &self.site {
+            site.reload();
+        }
         let mut text = format!("{path} is in force");
         if !restart.is_empty() {
             text += &format!("; a restart of cordond is needed for {}", restart.join(", "));

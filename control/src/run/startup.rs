@@ -17,8 +17,10 @@ use super::{DATAPLANE, LISTENER, Options, Shell, now};
 use crate::control::{Control, Use};
 use crate::metrics::Board;
 use crate::notify::Notifier;
+use crate::office::api::Site;
+use crate::office::desk::Desk;
 use crate::office::gobgp::Speaker;
-use crate::office::{Courier, Hooks, Office, Settings};
+use crate::office::{Courier, Hooks, Office, Services, Settings};
 use crate::socket::Socket;
 use crate::store::{Notice, Opened, Places, Store};
 use crate::supervise::Supervisor;
@@ -87,6 +89,7 @@ pub(super) fn start(
         // Says that the wire is down until a dataplane comes.
         control.detach();
     }
+    let office_waker = Arc::clone(&waker);
     let bound = Socket::bind(
         &config.control.socket,
         config.control.group.as_deref(),
@@ -113,7 +116,20 @@ pub(super) fn start(
     let callers = Hooks::new(store.post(), wanted);
     let hook_stats = Arc::clone(callers.stats());
     let registry = board.registry().map_err(|e| format!("registering metrics: {e}"))?;
-    let office = Office::serving(config.control.metrics, registry, &speaker, courier, callers, at);
+    let (desk, line) = Desk::new(office_waker);
+    let site = config
+        .api
+        .as_ref()
+        .map(|api| Arc::new(Site::new(api.clone(), line, control.ring(), config.run.state.clone())));
+    let services = Services {
+        metrics: config.control.metrics,
+        registry,
+        api: site.clone(),
+        speaker: Arc::clone(&speaker),
+        courier,
+        hooks: callers,
+    };
+    let office = Office::serving(services, at);
     let supervisor = options
         .with_dataplane
         .then(|| Supervisor::new(&own_config, &config.run.tables, &config.run.dir, DATAPLANE, at));
@@ -133,6 +149,8 @@ pub(super) fn start(
         hooks,
         hook_stats,
         speaker,
+        desk,
+        site,
         supervisor,
         board,
         affinity,
@@ -239,6 +257,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     check(old.control.group != new.control.group, "[control] group");
     check(old.control.metrics != new.control.metrics, "[control] metrics");
     check(old.control.core != new.control.core, "[control] core");
+    check(old.api != new.api, "[api]");
     list
 }
 

@@ -62,7 +62,10 @@ pub(super) fn is_long(response: &Response) -> bool {
         Payload::Evidence(e) => e.incidents.len() + e.lock_events.len() + e.locks.len(),
         Payload::Breaker(rows) => rows.iter().map(|r| r.waiting.len()).sum(),
         Payload::Status(s) => s.breaker.iter().map(|r| r.waiting.len()).sum(),
-        Payload::Incident(_) | Payload::Done(_) => 0,
+        Payload::Rules(rows) => rows.len(),
+        Payload::Exemptions(rows) => rows.len(),
+        Payload::Tokens(rows) => rows.len(),
+        Payload::Incident(_) | Payload::Lock(_) | Payload::Done(_) => 0,
     };
     rows >= LONG
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
 use super::room::{Gone, Room};
 use super::schema::MIGRATIONS;
 use super::{evidence, kept, outbox};
-use crate::effect::StoreOp;
+use crate::effect::{StoreOp, Token};
 use crate::log;
 
 /// The database's name in the state directory.
@@ -360,6 +360,7 @@ fn apply(tx: &Transaction<'_>, op: &StoreOp, origin: &str) -> Result<(), Failure
             )?;
         }
         StoreOp::Audit { at, who, what } => audit(tx, *at, who, what)?,
+        StoreOp::PutToken(token) => put_token(tx, token)?,
         StoreOp::Tell(tell) => outbox::put(tx, tell)?,
         StoreOp::Withdraw { thread, event, at, why } => outbox::withdraw(tx, thread, *event, *at, why)?,
         StoreOp::WriteEvidence { .. } | StoreOp::KeepInventory(_) | StoreOp::Retain { .. } => {}
@@ -380,8 +381,9 @@ fn put_lock(tx: &Transaction<'_>, row: &LockRow, origin: &str) -> Result<(), Fai
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM locks WHERE id = ?1)")?
         .query_row([id], |r| r.get(0))?;
     tx.prepare_cached(
-        "INSERT INTO locks (id, target, direction, reason, case_no, note, who, rule, incident, created, until, generation, origin)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO UPDATE SET
+        "INSERT INTO locks (id, target, direction, reason, case_no, note, who, rule, incident, created, until, generation, origin,
+         external_ref)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT (id) DO UPDATE SET
          target = excluded.target, direction = excluded.direction, reason = excluded.reason, case_no = excluded.case_no,
          note = excluded.note, who = excluded.who, rule = excluded.rule, incident = excluded.incident,
          created = excluded.created, until = excluded.until, generation = excluded.generation",
@@ -400,7 +402,12 @@ fn put_lock(tx: &Transaction<'_>, row: &LockRow, origin: &str) -> Result<(), Fai
         row.until.map(Time::unix_ms),
         signed(row.generation),
         origin,
+        row.external_ref,
     ])?;
+    if let Some(reference) = &row.external_ref {
+        tx.prepare_cached("INSERT OR IGNORE INTO external_refs VALUES (?1, ?2)")?
+            .execute(params![reference, id])?;
+    }
     tx.prepare_cached("DELETE FROM lock_exceptions WHERE lock_id = ?1")?.execute([id])?;
     for prefix in &row.except {
         tx.execute("INSERT OR IGNORE INTO lock_exceptions VALUES (?1, ?2)", params![id, prefix.to_string()])?;
@@ -417,6 +424,26 @@ fn put_lock(tx: &Transaction<'_>, row: &LockRow, origin: &str) -> Result<(), Fai
             row.who,
             json(row)?
         ])?;
+    Ok(())
+}
+
+fn put_token(tx: &Transaction<'_>, token: &Token) -> Result<(), Failure> {
+    let row = &token.row;
+    tx.prepare_cached(
+        "INSERT INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE
+         SET revoked = excluded.revoked, last_used = excluded.last_used",
+    )?
+    .execute(params![
+        signed(row.id),
+        row.name,
+        row.role.name(),
+        token.digest,
+        row.created.unix_ms(),
+        row.who,
+        row.until.map(Time::unix_ms),
+        row.revoked.map(Time::unix_ms),
+        row.last_used.map(Time::unix_ms),
+    ])?;
     Ok(())
 }
 

@@ -70,6 +70,11 @@ pub(super) fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<(
     File::open(dir)?.sync_all()
 }
 
+/// Where a file of evidence lies; none for what is no name of one.
+pub fn path(state: &Path, incident: &str, name: &str) -> Option<PathBuf> {
+    (is_plain(incident) && is_plain(name)).then(|| state.join(DIR).join(incident).join(name))
+}
+
 /// Removes an incident's files. What cannot be removed stays: it costs space and nothing else.
 pub(super) fn remove(state: &Path, incident: &str) -> bool {
     is_plain(incident) && std::fs::remove_dir_all(folder(state, incident)).is_ok()

@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 use api::{
     ActionTaken, BreakerRow, IncidentRow, LockEvent, LockRow, Span, Suspension, Target, Time, TimelineEntry,
+    TokenRow,
 };
 use ipnet::IpNet;
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::db::{Db, Fault};
 use super::evidence;
-use crate::effect::Loaded;
+use crate::effect::{Loaded, Token};
 
 /// Closed incidents that control keeps at hand.
 const CLOSED_MAX: i64 = 10_000;
@@ -96,6 +97,11 @@ fn read(c: &Connection) -> rusqlite::Result<Loaded> {
             .query_map([], |r| decoded(r, 0))?
             .collect::<rusqlite::Result<_>>()?,
         bypass: meta("bypass")?.as_deref() == Some("on"),
+        tokens: tokens(c)?,
+        references: c
+            .prepare("SELECT ref, lock_id FROM external_refs")?
+            .query_map([], |r| Ok((r.get(0)?, unsigned(r, 1)?)))?
+            .collect::<rusqlite::Result<_>>()?,
         damage: None,
         inventory: None,
     })
@@ -106,7 +112,7 @@ fn locks(c: &Connection) -> rusqlite::Result<Vec<LockRow>> {
     let mut addresses = c.prepare("SELECT prefix FROM lock_addresses WHERE lock_id = ?1")?;
     let mut rows = c.prepare(
         "SELECT id, target, direction, reason, case_no, note, who, rule, incident, created, until, generation,
-         suspended_since, suspended_until, suspended_by FROM locks ORDER BY id",
+         suspended_since, suspended_until, suspended_by, external_ref FROM locks ORDER BY id",
     )?;
     rows.query_map([], |r| {
         let id: i64 = r.get(0)?;
@@ -135,7 +141,29 @@ fn locks(c: &Connection) -> rusqlite::Result<Vec<LockRow>> {
             remark: None,
             server: None,
             customer: None,
+            external_ref: r.get(15)?,
         })
+    })?
+    .collect()
+}
+
+fn tokens(c: &Connection) -> rusqlite::Result<Vec<Token>> {
+    let mut rows = c.prepare(
+        "SELECT id, name, role, digest, created, who, until, revoked, last_used FROM tokens ORDER BY id",
+    )?;
+    let maybe = |r: &Row<'_>, column| r.get::<_, Option<i64>>(column).map(|t| t.map(Time::from_unix_ms));
+    rows.query_map([], |r| {
+        let row = TokenRow {
+            id: unsigned(r, 0)?,
+            name: r.get(1)?,
+            role: parsed(r, 2)?,
+            created: time(r, 4)?,
+            who: r.get(5)?,
+            until: maybe(r, 6)?,
+            revoked: maybe(r, 7)?,
+            last_used: maybe(r, 8)?,
+        };
+        Ok(Token { row, digest: r.get(3)? })
     })?
     .collect()
 }

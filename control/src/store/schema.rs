@@ -2,7 +2,32 @@
 
 /// Each entry leads from the version before to the next one; the number of entries is the version of this program.
 pub(super) const MIGRATIONS: &[&str] =
-    &[V1, V2_OUTBOX, V3_MAINTENANCE, V4_RTBH, V5_EVIDENCE, V6_ROOM, V7_INVENTORY];
+    &[V1, V2_OUTBOX, V3_MAINTENANCE, V4_RTBH, V5_EVIDENCE, V6_ROOM, V7_INVENTORY, V8_API];
+
+/// References of programs that lock, and tokens of the HTTP API.
+const V8_API: &str = "
+ALTER TABLE locks ADD COLUMN external_ref TEXT;
+
+-- Every reference that was ever used, and the row that came of it: also of rows that were lifted, so that a request
+-- which arrives late does not lock again.
+CREATE TABLE external_refs (
+    ref     TEXT PRIMARY KEY,
+    lock_id INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- digest: SHA-256 of the secret, in hexadecimal. Tokens that were revoked stay, for whoever reads the audit log.
+CREATE TABLE tokens (
+    id        INTEGER PRIMARY KEY,
+    name      TEXT NOT NULL,
+    role      TEXT NOT NULL,
+    digest    TEXT NOT NULL UNIQUE,
+    created   INTEGER NOT NULL,
+    who       TEXT NOT NULL,
+    until     INTEGER,
+    revoked   INTEGER,
+    last_used INTEGER
+) STRICT;
+";
 
 /// The addresses that a lock on a server covers, as the inventory had them last.
 const V7_INVENTORY: &str = "

@@ -30,6 +30,7 @@ fn by_hand(desk: &mut Desk) {
         until: None,
         except: Vec::new(),
         force: false,
+        external_ref: None,
     });
 }
 

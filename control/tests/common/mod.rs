@@ -252,6 +252,7 @@ pub fn lock(target: &str) -> Request {
         until: None,
         except: Vec::new(),
         force: false,
+        external_ref: None,
     }
 }
 
