@@ -371,6 +371,7 @@ impl Control {
         if let Some(life) = &self.life {
             self.watch.attach(&self.policy, &life.facts, now.mono_ns);
         }
+        self.visibility.iter_mut().for_each(Visibility::forget_hosts);
         self.write_all_flags();
         self.policy.flags_hold_for(incarnation);
         self.look_for_v6 = true;

@@ -120,7 +120,7 @@ impl Control {
                     self.nominated.insert(host, pair);
                 }
                 if !gap {
-                    self.visibility[family].add(now_ns, &pair, Voice::of(!suspicious, before));
+                    self.visibility[family].add(now_ns, host, &pair, Voice::of(!suspicious, before));
                 }
                 return true;
             }
@@ -135,7 +135,7 @@ impl Control {
         let blameless = !findings.iter().any(|f| crate::detect::needs_answers(f.rule));
         let unanswered = amount(Way::Out, Measure::Syn, &pair[0], &pair[1]);
         let blameless = blameless && !suspicious && unanswered * 1_000_000_000 / span_ns.max(1) < 250;
-        self.visibility[family].add(now_ns, &pair, Voice::of(blameless, before));
+        self.visibility[family].add(now_ns, host, &pair, Voice::of(blameless, before));
         for f in findings {
             self.judge(host, &group, &f, &sums, span_ns);
         }

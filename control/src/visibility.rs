@@ -2,9 +2,15 @@
 //!
 //! Looked at over the whole box, second by second. Hosts that look like offenders themselves say nothing about it: what
 //! they ask may well go unanswered. Those that have been answered all along are heard first: a flood of spoofed sources
-//! is sent in the names of many hosts, but not in the name of ordinary work.
+//! is sent in the names of many hosts, but not in the name of ordinary work. Servers whose bursts
+//! make them look like offenders are heard too, with one voice each (`panel`).
+
+mod panel;
+
+use region::HostId;
 
 use crate::window::Pair;
+use panel::Panel;
 
 /// Seconds kept.
 const SECONDS: usize = 10;
@@ -71,12 +77,14 @@ struct Second {
 #[derive(Clone, Debug, Default)]
 pub struct Visibility {
     seconds: [Second; SECONDS],
+    panel: Panel,
     sign: Option<(u64, &'static str)>,
 }
 
 impl Visibility {
     /// Adds what a host did in a tick that ended at `now_ns`.
-    pub fn add(&mut self, now_ns: u64, pair: &Pair, voice: Voice) {
+    pub fn add(&mut self, now_ns: u64, host: HostId, pair: &Pair, voice: Voice) {
+        self.panel.note(now_ns, host, pair, voice == Voice::Witness);
         let number = now_ns / SECOND_NS;
         let place = usize::try_from(number % SECONDS as u64).unwrap_or(0);
         let s = &mut self.seconds[place];
@@ -99,6 +107,11 @@ impl Visibility {
             s.witness_syn += syn;
             s.witness_syn_ack += syn_ack;
         }
+    }
+
+    /// Forgets which host is which: numbers are given anew.
+    pub fn forget_hosts(&mut self) {
+        self.panel.forget_all();
     }
 
     /// Looks once more. Call each tick, when all hosts of it were added.
@@ -128,6 +141,10 @@ impl Visibility {
                 ));
             }
         }
+        if self.panel.tells_an_outage(now_ns) {
+            self.sign =
+                Some((now_ns, "most servers that were answered hear nothing any more: an outage upstream"));
+        }
     }
 
     /// Why rules that judge by missing answers cannot judge at present.
@@ -148,6 +165,8 @@ mod tests {
         ]
     }
 
+    const HOST: HostId = HostId(1);
+
     fn at(second: u64) -> u64 {
         1_000 * SECOND_NS + second * SECOND_NS
     }
@@ -155,10 +174,10 @@ mod tests {
     #[test]
     fn one_direction_alone_makes_blind_and_little_traffic_says_nothing() {
         let mut v = Visibility::default();
-        v.add(at(0), &pair(200, 0, 0, 0), Voice::Anybody);
+        v.add(at(0), HOST, &pair(200, 0, 0, 0), Voice::Anybody);
         v.look(at(0));
         assert_eq!(v.blind(at(0)), None);
-        v.add(at(1), &pair(200, 0, 0, 0), Voice::Anybody);
+        v.add(at(1), HOST, &pair(200, 0, 0, 0), Voice::Anybody);
         v.look(at(1));
         assert!(v.blind(at(1)).is_some());
         assert!(v.blind(at(1) + STICKY_NS - 1).is_some() && v.blind(at(1) + STICKY_NS).is_none());
@@ -168,7 +187,7 @@ mod tests {
     fn seven_in_ten_answers_are_enough() {
         let look = |syn_ack| {
             let mut v = Visibility::default();
-            v.add(at(0), &pair(5_000, 1_000, 900, syn_ack), Voice::Anybody);
+            v.add(at(0), HOST, &pair(5_000, 1_000, 900, syn_ack), Voice::Anybody);
             v.look(at(0));
             v.blind(at(0)).is_some()
         };
@@ -179,12 +198,12 @@ mod tests {
     fn an_outage_is_noticed_before_silence_becomes_a_failure() {
         let mut v = Visibility::default();
         for s in 0..60 {
-            v.add(at(s), &pair(1_000, 20, 900, 20), Voice::Anybody);
+            v.add(at(s), HOST, &pair(1_000, 20, 900, 20), Voice::Anybody);
             v.look(at(s));
         }
         assert_eq!(v.blind(at(59)), None);
         for s in 60..64 {
-            v.add(at(s), &pair(400, 20, 0, 0), Voice::Anybody);
+            v.add(at(s), HOST, &pair(400, 20, 0, 0), Voice::Anybody);
             v.look(at(s));
         }
         assert!(v.blind(at(64)).is_some());
@@ -196,6 +215,7 @@ mod tests {
         for i in 0..200 {
             v.add(
                 at(0),
+                HOST,
                 &pair(5, if i % 2 == 0 { 5 } else { 0 }, 5, if i % 2 == 0 { 0 } else { 5 }),
                 Voice::Anybody,
             );
@@ -207,8 +227,8 @@ mod tests {
     #[test]
     fn an_offender_blinds_nobody() {
         let mut v = Visibility::default();
-        v.add(at(0), &pair(100_000, 100_000, 900, 0), Voice::Offender);
-        v.add(at(0), &pair(1_000, 50, 900, 50), Voice::Anybody);
+        v.add(at(0), HOST, &pair(100_000, 100_000, 900, 0), Voice::Offender);
+        v.add(at(0), HOST, &pair(1_000, 50, 900, 50), Voice::Anybody);
         v.look(at(0));
         assert_eq!(v.blind(at(0)), None);
     }
@@ -217,8 +237,8 @@ mod tests {
     fn who_was_answered_all_along_is_heard_before_a_flood_in_many_names() {
         let look = |witness_syn, witness_syn_ack| {
             let mut v = Visibility::default();
-            v.add(at(0), &pair(50_000, 50_000, 900, 0), Voice::Anybody);
-            v.add(at(0), &pair(1_000, witness_syn, 900, witness_syn_ack), Voice::Witness);
+            v.add(at(0), HOST, &pair(50_000, 50_000, 900, 0), Voice::Anybody);
+            v.add(at(0), HOST, &pair(1_000, witness_syn, 900, witness_syn_ack), Voice::Witness);
             v.look(at(0));
             v.blind(at(0)).is_some()
         };
@@ -230,8 +250,8 @@ mod tests {
     #[test]
     fn witnesses_alone_are_enough_to_tell_an_outage() {
         let mut v = Visibility::default();
-        v.add(at(0), &pair(50_000, 50_000, 50_000, 50_000), Voice::Anybody);
-        v.add(at(0), &pair(1_000, 100, 900, 20), Voice::Witness);
+        v.add(at(0), HOST, &pair(50_000, 50_000, 50_000, 50_000), Voice::Anybody);
+        v.add(at(0), HOST, &pair(1_000, 100, 900, 20), Voice::Witness);
         v.look(at(0));
         assert!(v.blind(at(0)).is_some());
     }
@@ -250,8 +270,8 @@ mod tests {
     fn whoever_was_answered_is_excused_when_nothing_at_all_comes_in_any_more() {
         let look = |inbound, voice| {
             let mut v = Visibility::default();
-            v.add(at(0), &pair(200, 200, 0, 0), voice);
-            v.add(at(0), &pair(0, 0, inbound, 0), Voice::Anybody);
+            v.add(at(0), HOST, &pair(200, 200, 0, 0), voice);
+            v.add(at(0), HOST, &pair(0, 0, inbound, 0), Voice::Anybody);
             v.look(at(0));
             v.blind(at(0)).is_some()
         };
