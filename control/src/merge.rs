@@ -228,6 +228,7 @@ impl Control {
                 is_live_internal: &live,
                 locked_ns,
                 heard_ns: self.watch.get(host).and_then(|w| w.hearing.heard_ns()),
+                missed_ns: self.watch.get(host).and_then(|w| w.missed_ns),
             };
             let Some(w) = self.watch.get_mut(host) else { continue };
             if self.stats.ticks.is_multiple_of(100) {

@@ -13,6 +13,7 @@ mod remotes;
 mod room;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -28,7 +29,10 @@ use mix::Mix;
 use reader::Readers;
 pub(crate) use remotes::Remotes;
 use room::Kept;
+use ways::Ways;
 
+/// A watch bit that a tick sets has reached every worker by its end, which is this much later at most.
+const TICK_NS: u64 = 100_000_000;
 /// Length of an epoch of the fan-out maps: two of them are judged together.
 const EPOCH_NS: u64 = 10_000_000_000;
 /// A watch generation lasts so long, or until a table is half full.
@@ -123,6 +127,8 @@ pub(crate) struct Watched {
     pub(crate) recent: VecDeque<Record>,
     /// Flows that began since the last tick, by direction of their first packet.
     new_flows: [u64; 2],
+    /// When packets that came in last found no row, which may have been answers to another worker's questions.
+    pub(crate) missed_ns: Option<u64>,
     /// Evidence of it is being collected.
     pub(crate) case: bool,
 }
@@ -136,6 +142,7 @@ pub(crate) struct Watch {
     freed: VecDeque<(u64, WatchSlot)>,
     next_slot: u16,
     readers: Readers,
+    ways: Ways,
     candidates: Vec<(HostId, Reason)>,
     /// First contacts of hosts that are not watched, of this tick.
     early: HashMap<HostId, Vec<reader::Change>>,
@@ -157,6 +164,7 @@ impl Watch {
         policy.set_quotas(FLOW_QUOTA, EVIDENCE_QUOTA);
         let generation = policy.turn_generation();
         self.readers = Readers::begin(facts, generation);
+        self.ways = Ways::default();
         self.turned_ns = now_ns;
         self.next_slot = 1;
         self.evidence_lost = 0;
@@ -245,11 +253,12 @@ impl Watch {
         self.share_room();
         let clock = facts.clock();
         let (hosts, of_slot, early) = (&mut self.hosts, &self.of_slot, &mut self.early);
+        let (ways, workers) = (&mut self.ways, facts.workers().len());
         early.clear();
         self.readers.read(policy, facts, |change| {
             let host = change.record.key.host;
             match hosts.get_mut(&host) {
-                Some(w) => w.take(&change, &clock, now_ns),
+                Some(w) => w.take(&change, &clock, now_ns, ways, workers),
                 // First contacts of a host that may be watched at the end of this tick.
                 None => early.entry(host).or_default().push(change),
             }
@@ -258,6 +267,9 @@ impl Watch {
             self.evidence_lost += lost;
             if let Some(w) = of_slot.get(&slot).and_then(|h| hosts.get_mut(h)) {
                 w.remotes.add_other(now_ns, packets, bytes);
+                if packets[1] > 0 && ways.are_apart(workers) {
+                    w.missed_ns = Some(now_ns);
+                }
             }
         });
         for worker in 0..facts.workers().len() {
@@ -313,7 +325,7 @@ impl Watch {
 
     /// Lets go of hosts without a reason and takes in those that were nominated. Returns the hosts whose flag changes.
     pub(crate) fn assign(&mut self, policy: &Policy, facts: &Facts, now_ns: u64) -> Vec<HostId> {
-        let clock = facts.clock();
+        let (clock, workers) = (facts.clock(), facts.workers().len());
         let mut changed = Vec::new();
         let idle = |w: &Watched| !w.case && w.reason_ns.saturating_add(LINGER_NS) < now_ns;
         let gone: Vec<HostId> = self.hosts.iter().filter(|(_, w)| idle(w)).map(|(h, _)| *h).collect();
@@ -350,8 +362,13 @@ impl Watch {
             policy.set_watch_slot(host, slot);
             self.of_slot.insert(slot, host);
             let mut watched = Watched::new(slot, reason, now_ns);
-            for change in self.early.remove(&host).unwrap_or_default() {
-                watched.take(&change, &clock, now_ns);
+            let early = self.early.remove(&host).unwrap_or_default();
+            if self.ways.are_apart(workers) {
+                // What was asked until now may have been answered where nobody looked.
+                watched.scan.ignore_before(now_ns + TICK_NS);
+            }
+            for change in early {
+                watched.take(&change, &clock, now_ns, &mut self.ways, workers);
             }
             self.hosts.insert(host, watched);
             changed.push(host);
@@ -421,6 +438,7 @@ impl Watched {
             mix: Mix::default(),
             recent: VecDeque::new(),
             new_flows: [0; 2],
+            missed_ns: None,
             case: false,
         }
     }
@@ -437,9 +455,22 @@ impl Watched {
         self.recent.push_back(r);
     }
 
-    fn take(&mut self, change: &reader::Change, clock: &region::facts::Clock, now_ns: u64) {
+    fn take(
+        &mut self,
+        change: &reader::Change,
+        clock: &region::facts::Clock,
+        now_ns: u64,
+        ways: &mut Ways,
+        workers: usize,
+    ) {
         let began_ns = self.began_ns;
-        let (id, flow, is_new) = self.flows.take(change, clock, began_ns);
+        let flows::Taken { id, flow, is_new, is_kept, together } = self.flows.take(change, clock, began_ns);
+        together.into_iter().for_each(|t| ways.note(t));
+        // A row without ports, or beyond what is kept, finds no question by itself.
+        let stray = !is_kept || flow.local_port == 0 || flow.remote_port == 0;
+        if stray && flow.answered && change.packets[1] > 0 && ways.are_apart(workers) {
+            self.scan.heard_from(flow.remote, flow.protocol, flow.last_ns);
+        }
         match flow.opener {
             Opener::None | Opener::Reaction | Opener::Fragment => {}
             Opener::RemoteFirst => self.new_flows[1] += u64::from(is_new),

@@ -82,6 +82,7 @@ fn contacts_from_before_a_new_beginning_do_not_come_back() {
         is_live_internal: &|_| false,
         locked_ns: None,
         heard_ns: None,
+        missed_ns: None,
     };
     let second = 1_000_000_000;
     let begin = 1_000 * second;

@@ -15,6 +15,10 @@ use super::tally::{Key, Outcome, Span, Tallies};
 pub const CONTACTS_MAX: usize = 8_192;
 /// Events kept in order: each contact has one that is live, and those it had before it was repeated.
 const EVENTS_MAX: usize = 2 * CONTACTS_MAX;
+/// Remotes of which it is remembered when they were heard; as many as rows without ports of two workers in a minute.
+const HEARD_MAX: usize = 4 * CONTACTS_MAX;
+/// For so long, when there are that many.
+const HEARD_NS: u64 = 10_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What a judgement needs to know besides flows.
@@ -33,12 +37,16 @@ pub struct Env<'a> {
     /// When something came in to the host for the last time, if until then it was spoken with: while nothing at all comes in,
     /// silence is more likely the way's fault than the host's.
     pub heard_ns: Option<u64>,
+    /// When answers may have been missed for the last time: what was asked until then may not have been silent.
+    pub missed_ns: Option<u64>,
 }
 
 impl Env<'_> {
     /// Whether silence says something about a contact that was opened at this time.
     fn is_told_by_silence(&self, opened_ns: u64) -> bool {
-        self.can_judge_silence && self.locked_ns.is_none_or(|locked_ns| opened_ns < locked_ns)
+        self.can_judge_silence
+            && self.locked_ns.is_none_or(|locked_ns| opened_ns < locked_ns)
+            && self.missed_ns.is_none_or(|missed_ns| missed_ns < opened_ns)
     }
 
     /// Whether nothing at all has come in since a contact was opened.
@@ -110,6 +118,8 @@ pub struct HostScan {
     pub(super) tallies: Tallies,
     /// Local TCP ports on which the host accepts connections, a bit each.
     listens: Option<Box<[u64; 1024]>>,
+    /// When something last came from a remote that may answer any of its contacts of a protocol.
+    heard: HashMap<(IpAddr, u8), u64>,
     bogons: u32,
     overflow: u64,
     /// What the last judgement found.
@@ -131,6 +141,7 @@ impl Default for HostScan {
             fast: 0,
             tallies: Tallies::default(),
             listens: None,
+            heard: HashMap::new(),
             bogons: 0,
             overflow: 0,
             found: Vec::new(),
@@ -154,6 +165,29 @@ impl HostScan {
     /// Nothing known: what was opened before `now_ns` is forgotten, and does not come back.
     pub fn anew(now_ns: u64) -> HostScan {
         HostScan { now_ns, began_ns: now_ns, ..HostScan::new() }
+    }
+
+    /// Leaves out what was opened before `began_ns`.
+    pub fn ignore_before(&mut self, began_ns: u64) {
+        self.began_ns = began_ns;
+    }
+
+    /// Something came from a remote that may be an answer, and nothing says to which contact: it excuses what was asked of it
+    /// until then.
+    pub fn heard_from(&mut self, remote: IpAddr, protocol: u8, at_ns: u64) {
+        if self.heard.len() >= HEARD_MAX && !self.heard.contains_key(&(remote, protocol)) {
+            let since_ns = self.now_ns.saturating_sub(HEARD_NS);
+            self.heard.retain(|_, t| *t >= since_ns);
+            if self.heard.len() >= HEARD_MAX {
+                return;
+            }
+        }
+        let latest_ns = self.heard.entry((remote, protocol)).or_default();
+        *latest_ns = at_ns.max(*latest_ns);
+    }
+
+    fn was_heard(&self, key: &Key, opened_ns: u64) -> bool {
+        self.heard.get(&(key.remote, key.protocol)).is_some_and(|t| *t >= opened_ns)
     }
 
     /// Takes a row that is new or changed.
@@ -348,7 +382,7 @@ impl HostScan {
             }
             if let Some(c) = self.contacts.get(key) {
                 aged += 1;
-                answered += usize::from(c.answered);
+                answered += usize::from(c.answered || self.was_heard(key, c.first_ns));
             }
         }
         let percent = usize::try_from(limits.fast_answered_percent).unwrap_or(0);
@@ -372,14 +406,13 @@ impl HostScan {
             let (opener, port, exceeded) = (c.opener, c.local_port, c.refused == Refused::TimeExceeded);
             let keeps_up = opener == Opener::Ack && key.protocol == TCP && self.listens_on(port);
             let silent = env.is_told_by_silence(first_ns) && !exceeded && !keeps_up;
-            self.count(
-                key,
-                match (silent, unheard) {
-                    (true, false) => Outcome::Failed,
-                    (true, true) => Outcome::Unheard,
-                    (false, _) => Outcome::Unknown,
-                },
-            );
+            let outcome = match (silent, unheard) {
+                _ if self.was_heard(&key, first_ns) => Outcome::Answered,
+                (true, false) => Outcome::Failed,
+                (true, true) => Outcome::Unheard,
+                (false, _) => Outcome::Unknown,
+            };
+            self.count(key, outcome);
         }
     }
 

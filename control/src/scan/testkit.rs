@@ -82,6 +82,7 @@ pub(super) struct Script {
     pub(super) lab: bool,
     pub(super) locked_ns: Option<u64>,
     pub(super) heard_ns: Option<u64>,
+    pub(super) missed_ns: Option<u64>,
     pub(super) is_internal: fn(IpAddr) -> bool,
     pub(super) is_live_internal: fn(IpAddr) -> bool,
 }
@@ -103,6 +104,7 @@ impl Script {
             lab: false,
             locked_ns: None,
             heard_ns: None,
+            missed_ns: None,
             is_internal: |_| false,
             is_live_internal: |_| false,
         }
@@ -156,6 +158,7 @@ impl Script {
             is_live_internal: &self.is_live_internal,
             locked_ns: self.locked_ns,
             heard_ns: self.heard_ns,
+            missed_ns: self.missed_ns,
         };
         let mut scan = HostScan::new();
         let mut found = Vec::new();

@@ -25,6 +25,21 @@ struct Merged {
     flow: Flow,
     /// Time of the reading that said how it began: the earliest counts.
     opened_ns: u64,
+    /// The worker that saw the host ask, and the one that saw it answered.
+    asked: Option<usize>,
+    heard: Option<usize>,
+}
+
+/// What a change made of a flow.
+pub(super) struct Taken {
+    pub(super) id: u64,
+    pub(super) flow: Flow,
+    /// These are its first packets.
+    pub(super) is_new: bool,
+    /// Later changes find it.
+    pub(super) is_kept: bool,
+    /// It now shows whether both directions come to one worker.
+    pub(super) together: Option<bool>,
 }
 
 /// The flows of one host.
@@ -84,8 +99,8 @@ impl HostFlows {
         self.most = most.min(FLOWS_MAX);
     }
 
-    /// Takes a change in. Returns the flow's number, the flow as it stands, and whether it is new.
-    pub(super) fn take(&mut self, c: &Change, clock: &Clock, watch_began_ns: u64) -> (u64, Flow, bool) {
+    /// Takes a change in.
+    pub(super) fn take(&mut self, c: &Change, clock: &Clock, watch_began_ns: u64) -> Taken {
         let k = c.record.key;
         let key = (k.remote, k.protocol, k.local_port, k.remote_port);
         let (first_ns, last_ns) = (clock.mono_ns(c.record.first), clock.mono_ns(c.record.last));
@@ -94,6 +109,8 @@ impl HostFlows {
             id: self.next,
             local: c.record.local,
             opened_ns: first_ns,
+            asked: None,
+            heard: None,
             flow: Flow {
                 remote: address(k.remote),
                 protocol: k.protocol,
@@ -113,15 +130,21 @@ impl HostFlows {
         };
         let known = self.flows.contains_key(&key);
         let mut alone = fresh;
-        let m = if known || self.flows.len() < self.most {
-            self.flows.entry(key).or_insert(fresh)
-        } else {
-            &mut alone
-        };
+        let is_kept = known || self.flows.len() < self.most;
+        let m = if is_kept { self.flows.entry(key).or_insert(fresh) } else { &mut alone };
         if !known {
             self.next += 1;
         }
+        let knew_both = m.asked.is_some() && m.heard.is_some();
+        if c.record.opener.asks() && c.record.packets[0] > 0 {
+            m.asked.get_or_insert(c.worker);
+        }
+        if c.record.flags & (flag::ANSWERED | flag::RST | flag::UNREACHABLE) != 0 {
+            m.heard.get_or_insert(c.worker);
+        }
+        let together = m.asked.zip(m.heard).filter(|_| !knew_both).map(|(asked, heard)| asked == heard);
         let f = &mut m.flow;
+        let is_new = f.out_packets == 0 && f.in_packets == 0 && c.packets != [0, 0];
         // Each direction may have come to another worker, and each generation has a row of its own.
         if first_ns < m.opened_ns {
             m.opened_ns = first_ns;
@@ -136,7 +159,7 @@ impl HostFlows {
         f.in_bytes += c.bytes[1];
         f.answered |= c.record.flags & flag::ANSWERED != 0;
         f.refused = f.refused.max(refused(c.record.flags));
-        (m.id, m.flow, !known)
+        Taken { id: m.id, flow: m.flow, is_new, is_kept, together }
     }
 
     /// The host's own address in the flow of a contact.

@@ -259,7 +259,7 @@ mod tests {
                 flags: 0,
                 began: 0,
             };
-            mix.add(5, &Change { record, packets, bytes, began: 0 });
+            mix.add(5, &Change { worker: 0, record, packets, bytes, began: 0 });
         }
         mix.take_amplified(5)
     }

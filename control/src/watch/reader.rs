@@ -8,6 +8,8 @@ use region::{Facts, Policy, WatchSlot};
 /// A row that changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
+    /// Whose row it is.
+    pub(super) worker: usize,
     /// As it stands.
     pub(super) record: FlowRecord,
     /// Packets since the last reading, by direction.
@@ -131,7 +133,7 @@ impl Reader {
                 bytes: record.bytes,
                 began: record.began,
             };
-            each(Change { record, packets, bytes, began });
+            each(Change { worker, record, packets, bytes, began });
         }
     }
 }

@@ -167,7 +167,7 @@ mod tests {
             flags: 0,
             began: 0,
         };
-        Change { record, packets: [1, 0], bytes: [60, 0], began: 0 }
+        Change { worker: 0, record, packets: [1, 0], bytes: [60, 0], began: 0 }
     }
 
     #[test]

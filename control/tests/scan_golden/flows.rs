@@ -188,6 +188,7 @@ pub fn play(path: &Path, host: IpAddr, drop_ns: u64) -> Found {
         is_live_internal: &nobody,
         locked_ns: None,
         heard_ns: None,
+        missed_ns: None,
     };
     let mut scan = HostScan::new();
     let mut table = Table {

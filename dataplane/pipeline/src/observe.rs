@@ -242,7 +242,7 @@ pub(crate) fn observe<'p>(
         }
         table.count_at(p, sought, m.hash_key, quota);
         if is_icmp_error(&s) {
-            refused(&table, m, &s);
+            refused_watched(out, &table, m, &s, p);
         }
         let meta = EvidenceMeta {
             slot: p.slot,
@@ -263,6 +263,18 @@ fn refused(table: &FlowTable<'_>, m: &Moment, s: &Seen<'_>) -> bool {
         table.mark(&key, m.hash_key, says);
     }
     quoted.is_some()
+}
+
+/// Marks the flow that an ICMP error to a watched host quotes; of several workers another one may have its row.
+#[cold]
+fn refused_watched(out: &WorkerFacts<'_>, table: &FlowTable<'_>, m: &Moment, s: &Seen<'_>, p: &FlowPacket) {
+    let Some((key, says)) = quoted(s) else { return };
+    if out.facts.workers().len() > 1 {
+        let quoted = FlowPacket { key, opener: Opener::None, bytes: 0, flags: says, ..*p };
+        table.mark_quoted(&quoted, m.hash_key, m.limits.flow_quota);
+    } else {
+        table.mark(&key, m.hash_key, says);
+    }
 }
 
 /// Notes a new contact of a host that is not watched.
@@ -300,8 +312,12 @@ pub(crate) fn unprovoked(
     f: &Frame<'_>,
     hash: u64,
 ) -> bool {
-    let asked = |e: u32| out.has_fanout(host, e, Map::Contacted, hash);
-    if asked(epoch) || asked(epoch.wrapping_sub(1)) {
+    let asked = |of: &WorkerFacts<'_>| {
+        [epoch, epoch.wrapping_sub(1)].into_iter().any(|e| of.has_fanout(host, e, Map::Contacted, hash))
+    };
+    // Another worker may have seen the question.
+    let others = (0..out.facts.workers().len()).filter(|w| *w != out.worker);
+    if asked(out) || others.into_iter().any(|w| asked(&out.facts.writer_for(w))) {
         return false;
     }
     if p.traits.has(region::Traits::SYN_ACK) {

@@ -6,7 +6,9 @@
 //! each worker turns to the other table at its next burst and says so. From then on the first one is complete, and stays
 //! as it is until control ends the next generation. A host that has used up its quota of rows gets rows by external and
 //! protocol alone, with a reflector's port where there is one, since it names an attack; what finds no row at all is counted in
-//! the host's [`WatchCell`], so that nothing is lost from a sum.
+//! the host's [`WatchCell`], so that nothing is lost from a sum. What comes in says in such a row, too, that it may be an
+//! answer: where both directions of a flow come to different workers, the worker with the answers has fewer rows left for
+//! them than the one with the questions, since it cannot tell them from what others begin.
 //!
 //! **First contacts.** A host that is not watched leaves a row for each new contact that it opens, while its worker's
 //! table is not half full: a scan of a thousand ports in a tenth of a second is over before anybody could set a watch.
@@ -36,7 +38,8 @@ pub const WATCHED_MAX: usize = 1024;
 pub const EVIDENCE_MAX: usize = 16_384;
 /// Bytes of a packet that a record keeps.
 pub const EVIDENCE_BYTES: usize = 104;
-/// IP protocol number.
+/// IP protocol numbers.
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Buckets that a look-up visits.
 const PROBES: usize = 8;
@@ -100,7 +103,7 @@ impl Opener {
     ];
 
     /// Whether it may be a contact of the host's own: what others began or it only answers is none.
-    const fn asks(self) -> bool {
+    pub const fn asks(self) -> bool {
         match self {
             Opener::Syn
             | Opener::Fin
@@ -481,7 +484,9 @@ impl<'a> FlowTable<'a> {
             return;
         }
         // Beyond the quota one row for each external keeps what a flood to few of them comes to.
-        let rest = FlowPacket { key: p.key.without_ports(), opener: Opener::None, flags: 0, ..*p };
+        let may_answer = p.dir == Dir::In && !(p.key.protocol == TCP && p.opener == Opener::RemoteFirst);
+        let flags = if may_answer { p.flags } else { 0 };
+        let rest = FlowPacket { key: p.key.without_ports(), opener: Opener::None, flags, ..*p };
         let hash = if s.full { s.beyond } else { rest.key.hash(hash_key) };
         // As many of those as rows with ports; a row that nobody asked for gets half of a quota.
         let both = quota.saturating_mul(4);
@@ -539,6 +544,17 @@ impl<'a> FlowTable<'a> {
         };
         row.count(p);
         true
+    }
+
+    /// Marks the flow that an ICMP error quotes, without counting a packet in it. Where there is no row, another worker may have
+    /// seen the question: the mark gets one of its own. Only the owning worker calls this.
+    pub fn mark_quoted(&self, p: &FlowPacket, hash_key: [u64; 2], quota: u32) {
+        if !self.mark(&p.key, hash_key, p.flags)
+            && let Some(row) = self.take(p, p.key.hash(hash_key), quota)
+        {
+            row.last.store(p.time, Relaxed);
+            row.flags.store(p.flags, Relaxed);
+        }
     }
 
     /// Marks a flow: an ICMP error quotes it, or its first contact is answered. False when there is no such row. Only the
