@@ -56,7 +56,12 @@ impl Panel {
         let [syn, syn_ack] = [pair[0].syn, pair[1].syn_ack];
         let index = host.index() % PLACES;
         let known = self.places.get_mut(index).and_then(Option::as_mut).filter(|s| s.host == host);
-        if let Some(s) = known {
+        if pair.iter().any(|c| c.dropped > 0) {
+            // It is locked: that it hears nothing is our own doing.
+            if known.is_some() {
+                self.places[index] = None;
+            }
+        } else if let Some(s) = known {
             if pair[1].packets > 0 {
                 s.heard_ns = now_ns;
             }
@@ -173,6 +178,20 @@ mod tests {
     #[test]
     fn floods_in_the_names_of_servers_with_clients_blind_nobody() {
         assert!(!is_told(&[STEADY; 5], &[FORGED; 5]));
+    }
+
+    #[test]
+    fn locked_servers_that_ask_on_tell_no_outage() {
+        let mut p = Panel::default();
+        play(&mut p, 0..100, &[STEADY; 5], true);
+        for tick in 100..100 + PATIENT {
+            let now_ns = BEGIN_NS + tick * TICK_NS;
+            for number in 0..5 {
+                let out = Counts { packets: 2, dropped: 2, syn: 2, ..Counts::default() };
+                p.note(now_ns, HostId(5_000 + number), &[out, Counts::default()], false);
+            }
+            assert!(!p.tells_an_outage(now_ns), "{tick}");
+        }
     }
 
     #[test]
