@@ -10,6 +10,7 @@
 #   tests gobgp_*                       gobgpd and gobgp
 #   tests smtp_*                        python3-aiosmtpd, a mail server
 #   tests schemathesis_*                schemathesis, which setup.sh installs beside the build ($CORDON_SCHEMATHESIS)
+#   tests xarf_*                        the package xarf, which setup.sh installs beside the build ($CORDON_XARF), and aiosmtpd
 #   tests prometheus_*                  prometheus and promtool
 #   tests valgrind_*                    valgrind, and the compiler that bench/instructions/budgets.txt names
 # A test names its namespaces and interfaces by its process id and removes them itself.

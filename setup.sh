@@ -4,7 +4,8 @@
 #
 # Tests are never switched off by hand. What a machine cannot run is left out by name (tests/run.sh): test binaries
 # live_* and tests netns_* need root and network namespaces, tests tun_* /dev/net/tun, hugepages_* root and hugepages,
-# captures_* the folder of captures, schemathesis_* that program, prometheus_* Prometheus, gobgp_* GoBGP, smtp_* aiosmtpd.
+# captures_* the folder of captures, schemathesis_* that program, prometheus_* Prometheus, gobgp_* GoBGP, smtp_* aiosmtpd,
+# xarf_* the package xarf.
 set -euo pipefail
 
 rust_min=1.95
@@ -135,12 +136,29 @@ check_schemathesis() {
     fi
 }
 
+# Holds XARF reports against the official schemas, times and host names included. Apart from the other, which has pins of its own.
+xarf=1.0.0
+jsonschema=4.26.0
+check_xarf() {
+    local venv=${CARGO_TARGET_DIR:-target}/venv-xarf
+    local -a wanted=("xarf==$xarf" "jsonschema[format-nongpl]==$jsonschema")
+    [[ ! -e $venv/xarf-$xarf-$jsonschema ]] || return 0
+    if ! { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check \
+        "${wanted[@]}" && touch "$venv/xarf-$xarf-$jsonschema"; } >/dev/null 2>&1; then
+        printf 'setup: xarf could not be installed: tests that use it are skipped\n  next: python3 -m venv %q && %q install %q %q\n' \
+            "$venv" "$venv/bin/pip" "${wanted[@]}" >&2
+    fi
+}
+
 case ${1:-} in
     run | test | bench)
         (($# == 1)) || { usage >&2; exit 2; }
         [[ -n ${CORDON_NO_PACKAGES:-} ]] || check_packages "$1"
         check_rust "$1"
-        if [[ $1 == test ]]; then check_schemathesis; fi
+        if [[ $1 == test ]]; then
+            check_schemathesis
+            check_xarf
+        fi
         ;;
     -h | --help) usage ;;
     *) usage >&2; exit 2 ;;

@@ -71,6 +71,15 @@ export CORDON_SCHEMATHESIS
 if [[ ! -x $CORDON_SCHEMATHESIS ]]; then
     skip 'schemathesis_*' 'test(/(^|::)schemathesis_/)' schemathesis_ "there is no $CORDON_SCHEMATHESIS (./setup.sh test)"
 fi
+if [[ -z ${CORDON_XARF:-} ]]; then
+    CORDON_XARF=$(realpath -ms "${CARGO_TARGET_DIR:-target}/venv-xarf/bin/python")
+fi
+export CORDON_XARF
+if ! "$CORDON_XARF" -c 'import xarf, rfc3339_validator' 2>/dev/null; then
+    skip 'xarf_*' 'test(/(^|::)xarf_/)' xarf_ "$CORDON_XARF has no package xarf (./setup.sh test)"
+elif ! python3 -c 'import aiosmtpd' 2>/dev/null && ! /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; then
+    skip 'xarf_*' 'test(/(^|::)xarf_/)' xarf_ 'the package python3-aiosmtpd is not installed (./setup.sh test)'
+fi
 if [[ -n $(lacks prometheus promtool) ]]; then
     skip 'prometheus_*' 'test(/(^|::)prometheus_/)' prometheus_ 'the package prometheus is not installed (./setup.sh test)'
 fi
