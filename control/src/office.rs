@@ -4,6 +4,7 @@
 pub mod api;
 mod compose;
 mod courier;
+mod deliver;
 pub mod desk;
 pub mod gobgp;
 mod hooks;
@@ -26,8 +27,9 @@ use prometheus::Registry;
 
 use crate::log;
 pub use compose::Settings;
-pub use courier::{Courier, MailStats};
-pub use hooks::{HookStats, Hooks};
+pub use courier::Courier;
+pub use deliver::Deliveries;
+pub use hooks::Hooks;
 use work::Door;
 
 /// The heart beats so often.

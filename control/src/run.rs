@@ -32,7 +32,7 @@ use crate::notify::Notifier;
 use crate::office::api::Site;
 use crate::office::desk::Desk;
 use crate::office::gobgp::{Speaker, Wanted};
-use crate::office::{HookStats, MailStats, Office, Settings};
+use crate::office::{Deliveries, Office, Settings};
 use crate::socket::{FIRST_CLIENT, Socket};
 use crate::store::Store;
 use crate::supervise::Supervisor;
@@ -109,10 +109,10 @@ struct Shell {
     office: Office,
     /// How mail goes out, for the office.
     mail: watch::Sender<Option<Arc<Settings>>>,
-    mail_stats: Arc<MailStats>,
+    mail_stats: Arc<Deliveries>,
     /// Who is sent webhooks, for the office.
     hooks: watch::Sender<Arc<Vec<Webhook>>>,
-    hook_stats: Arc<HookStats>,
+    hook_stats: Arc<Deliveries>,
     speaker: Arc<Speaker>,
     /// Questions of the office.
     desk: Desk,
@@ -402,7 +402,6 @@ impl Shell {
     fn look_after_mail(&mut self) {
         match self.mail_stats.trouble() {
             Some(text) => {
-                let text = format!("mail does not go out: {text}");
                 let next = "see [mail] and the mail server; it waits: cordon outbox, cordon outbox retry ID";
                 self.control.complain("mail", text, next);
             }

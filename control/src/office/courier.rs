@@ -3,73 +3,33 @@
 //! Trouble with the server or the connection is nobody's fault: the rows stay as they are, and all wait. What the server
 //! says of one mail concerns that row alone. An outcome is recorded before the next mail goes out on the same connection.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Time;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::compose::{Settings, compose};
+use super::deliver::{BATCH, Deliveries, Pile, Round, Trouble, pause_after, share};
 use super::ledger::{Ledger, sleep_until};
-use super::smtp::{Connection, Sent, Trouble, list};
+use super::smtp::{Connection, Sent, list};
 use crate::effect::MAIL;
 use crate::log;
 use crate::store::{Ears, Outcome, Pace, Parcel, Post};
 
-/// Rows of one claim.
-const BATCH: usize = 200;
+/// What is said not to go out.
+const MAILS: &str = "mail";
 /// A burst of rows is waited for, so that it becomes one digest.
 const GATHER: Duration = Duration::from_millis(200);
-/// Pauses after the first, second, … failure to reach the server.
-const PAUSES_S: [u64; 6] = [2, 5, 15, 30, 60, 120];
 /// Minutes until a row that the server did not take for now is tried again. Greylisting asks for some minutes.
 const AGAIN_MIN: [i64; 7] = [2, 5, 10, 20, 30, 60, 120];
-
-/// How it goes. Written by the office; read by control.
-#[derive(Debug, Default)]
-pub struct MailStats {
-    sent: AtomicU64,
-    failures: AtomicU64,
-    trouble: Mutex<Option<String>>,
-}
-
-impl MailStats {
-    /// Mails that a server has taken since cordond started.
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
-    }
-
-    /// Attempts that failed since then.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Relaxed)
-    }
-
-    /// Why nothing goes out at present, if nothing does.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn say(&self, trouble: Option<String>) {
-        let mut said = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*said, &trouble) {
-            (Some(a), Some(b)) if a == b => {}
-            (_, Some(new)) => log::error(&format!("mail does not go out: {new}; it waits in the outbox")),
-            (Some(_), None) => log::info("mail goes out again"),
-            (None, None) => {}
-        }
-        *said = trouble;
-    }
-}
 
 /// What all offices share, one after the other.
 #[derive(Clone, Debug)]
 pub struct Courier {
     post: Post,
     settings: watch::Receiver<Option<Arc<Settings>>>,
-    stats: Arc<MailStats>,
+    stats: Arc<Deliveries>,
     ledger: Ledger,
 }
 
@@ -80,7 +40,7 @@ impl Courier {
     }
 
     /// How it goes.
-    pub fn stats(&self) -> &Arc<MailStats> {
+    pub fn stats(&self) -> &Arc<Deliveries> {
         &self.stats
     }
 
@@ -90,7 +50,7 @@ impl Courier {
         let mut ears = self.post.bell().ears();
         loop {
             let Some(settings) = self.settings.borrow_and_update().clone() else {
-                self.stats.say(None);
+                self.stats.say(MAILS, None);
                 if self.settings.changed().await.is_err() {
                     return "nobody is left to say where mail goes".to_owned();
                 }
@@ -100,9 +60,9 @@ impl Courier {
                 Ok(Round::Worked) => failures = 0,
                 Ok(Round::Idle(next)) => self.sleep_until(next, &mut ears).await,
                 Err(Trouble(text)) => {
-                    self.stats.failures.fetch_add(1, Relaxed);
-                    self.stats.say(Some(text));
-                    let pause = Duration::from_secs(PAUSES_S[PAUSES_S.len().min(failures + 1) - 1]);
+                    self.stats.failed_once();
+                    self.stats.say(MAILS, Some(&text));
+                    let pause = pause_after(failures);
                     failures += 1;
                     self.pause(pause, &mut ears).await;
                 }
@@ -140,33 +100,18 @@ impl Courier {
         if claim.parcels.is_empty() {
             return Ok(Round::Idle(claim.next));
         }
-        let hands = claim.parcels.len().min(usize::try_from(mail.connections).unwrap_or(1)).max(1);
-        let pile = Arc::new(Mutex::new(VecDeque::from(claim.parcels)));
-        let mut workers = JoinSet::new();
-        for _ in 0..hands {
+        share(claim.parcels, mail.connections, |pile| {
             let worker = Worker {
                 courier: self.clone(),
                 settings: Arc::clone(settings),
-                pile: Arc::clone(&pile),
+                pile,
                 origin: claim.origin.clone(),
             };
-            workers.spawn(worker.run());
-        }
-        let mut trouble = None;
-        while let Some(ended) = workers.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(t)) => trouble = Some(t),
-                Err(e) => trouble = Some(Trouble(format!("a worker ended: {e}"))),
-            }
-        }
-        match trouble {
-            Some(t) => Err(t),
-            None => {
-                self.stats.say(None);
-                Ok(Round::Worked)
-            }
-        }
+            worker.run()
+        })
+        .await?;
+        self.stats.say(MAILS, None);
+        Ok(Round::Worked)
     }
 
     async fn record(&self, id: &str, outcome: Outcome) -> Result<(), Trouble> {
@@ -174,28 +119,18 @@ impl Courier {
     }
 }
 
-enum Round {
-    Worked,
-    /// Nothing to do until then.
-    Idle(Option<Time>),
-}
-
 /// One connection, and the pile that all share.
 struct Worker {
     courier: Courier,
     settings: Arc<Settings>,
-    pile: Arc<Mutex<VecDeque<Parcel>>>,
+    pile: Pile,
     origin: String,
 }
 
 impl Worker {
-    fn next(&self) -> Option<Parcel> {
-        self.pile.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
     async fn run(self) -> Result<(), Trouble> {
         let mut connection = None;
-        while let Some(parcel) = self.next() {
+        while let Some(parcel) = self.pile.next() {
             let (settings, origin) = (Arc::clone(&self.settings), self.origin.clone());
             let parcel = Arc::new(parcel);
             let theirs = Arc::clone(&parcel);
@@ -228,12 +163,12 @@ impl Worker {
     async fn settle(&self, parcel: &Parcel, sent: Sent) -> Result<(), Trouble> {
         match sent {
             Sent::Taken { later, refused, .. } if later.is_empty() => {
-                self.courier.stats.sent.fetch_add(1, Relaxed);
+                self.courier.stats.sent_once();
                 let note = (!refused.is_empty()).then(|| format!("refused for {}", list(&refused)));
                 self.courier.record(&parcel.id, Outcome::Delivered { note }).await
             }
             Sent::Taken { accepted, later, refused } => {
-                self.courier.stats.sent.fetch_add(1, Relaxed);
+                self.courier.stats.sent_once();
                 // Who refused for good is not asked again either.
                 let mut done = parcel.accepted.clone();
                 done.extend(accepted);
@@ -246,7 +181,7 @@ impl Worker {
     }
 
     async fn later(&self, parcel: &Parcel, error: String, accepted: Vec<String>) -> Result<(), Trouble> {
-        self.courier.stats.failures.fetch_add(1, Relaxed);
+        self.courier.stats.failed_once();
         let now = Time::now();
         if now > parcel.created.plus(self.settings.mail.give_up) {
             let error = format!("given up: {error}");
@@ -259,7 +194,7 @@ impl Worker {
     }
 
     async fn failed(&self, parcel: &Parcel, error: String) -> Result<(), Trouble> {
-        self.courier.stats.failures.fetch_add(1, Relaxed);
+        self.courier.stats.failed_once();
         log::error(&format!("mail {} to {} failed for good: {error}", parcel.id, parcel.audience));
         self.courier.record(&parcel.id, Outcome::Failed { error }).await
     }

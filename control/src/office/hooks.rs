@@ -4,9 +4,9 @@
 //! to one message, or that it does not, defers that one; after some in a row all wait here too. An outcome is recorded
 //! before the next message goes out on the same connection.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use api::Time;
@@ -14,68 +14,21 @@ use config::Webhook;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::deliver::{BATCH, Deliveries, Pile, Round, Trouble, pause_after, share};
 use super::ledger::{Ledger, sleep_until};
-use super::webhook::{Answer, Endpoint, Line, Trouble};
+use super::webhook::{Answer, Endpoint, Line};
 use crate::effect::WEBHOOK;
 use crate::log;
 use crate::store::{Ears, Outcome, Parcel, Post};
 
-/// Rows of one claim.
-const BATCH: usize = 200;
 /// Messages in a row that are not taken, after which a program counts as out of order.
 const STRIKES: u32 = 3;
-/// Pauses after the first, second, … time that nothing could be sent.
-const PAUSES_S: [u64; 6] = [2, 5, 15, 30, 60, 120];
 /// Seconds until a message that was not taken is tried again.
 const AGAIN_S: [u64; 7] = [10, 30, 120, 300, 600, 1_800, 3_600];
 
-/// How it goes. Written by the office; read by control.
-#[derive(Debug, Default)]
-pub struct HookStats {
-    sent: AtomicU64,
-    failures: AtomicU64,
-    /// By the webhook's name.
-    trouble: Mutex<BTreeMap<String, String>>,
-}
-
-impl HookStats {
-    /// Messages that were taken since cordond started.
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Relaxed)
-    }
-
-    /// Attempts that failed since then.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Relaxed)
-    }
-
-    /// Which webhooks do not go out at present, and why; none when all do.
-    pub fn trouble(&self) -> Option<String> {
-        let all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines: Vec<String> =
-            all.iter().map(|(name, why)| format!("webhook {name} does not go out: {why}")).collect();
-        (!lines.is_empty()).then(|| lines.join("; "))
-    }
-
-    fn say(&self, name: &str, trouble: Option<&str>) {
-        let mut all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (all.get(name), trouble) {
-            (Some(a), Some(b)) if a == b => {}
-            (_, Some(new)) => {
-                log::error(&format!("webhook {name} does not go out: {new}; it waits in the outbox"));
-                all.insert(name.to_owned(), new.to_owned());
-            }
-            (Some(_), None) => {
-                log::info(&format!("webhook {name} goes out again"));
-                all.remove(name);
-            }
-            (None, None) => {}
-        }
-    }
-
-    fn forget(&self, name: &str) {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-    }
+/// What a webhook is called where it does not go out.
+fn what(name: &str) -> String {
+    format!("webhook {name}")
 }
 
 /// What all offices share, one after the other.
@@ -83,7 +36,7 @@ impl HookStats {
 pub struct Hooks {
     post: Post,
     wanted: watch::Receiver<Arc<Vec<Webhook>>>,
-    stats: Arc<HookStats>,
+    stats: Arc<Deliveries>,
     ledger: Ledger,
 }
 
@@ -94,7 +47,7 @@ impl Hooks {
     }
 
     /// How it goes.
-    pub fn stats(&self) -> &Arc<HookStats> {
+    pub fn stats(&self) -> &Arc<Deliveries> {
         &self.stats
     }
 
@@ -109,7 +62,7 @@ impl Hooks {
                 if !stays {
                     // An attempt that this breaks off is made again, with the same id.
                     task.abort();
-                    self.stats.forget(name);
+                    self.stats.forget(&what(name));
                 }
                 stays
             });
@@ -155,12 +108,6 @@ impl Hooks {
     }
 }
 
-enum Round {
-    Worked,
-    /// Nothing to do until then.
-    Idle(Option<Time>),
-}
-
 /// Tells one program.
 struct Caller {
     hook: Webhook,
@@ -180,9 +127,9 @@ impl Caller {
                 Ok(Round::Worked) => failures = 0,
                 Ok(Round::Idle(next)) => wait(sleep_until(next), &mut ears, true).await,
                 Err(Trouble(text)) => {
-                    self.hooks.stats.say(&self.hook.name, Some(&text));
+                    self.hooks.stats.say(&what(&self.hook.name), Some(&text));
                     self.endpoint = None;
-                    let pause = Duration::from_secs(PAUSES_S[failures.min(PAUSES_S.len() - 1)]);
+                    let pause = pause_after(failures);
                     failures += 1;
                     wait(pause, &mut ears, false).await;
                 }
@@ -198,7 +145,7 @@ impl Caller {
         let claim = claim.map_err(|e| Trouble(format!("the outbox cannot be read: {e}")))?;
         if claim.parcels.is_empty() {
             if claim.next.is_none() {
-                self.hooks.stats.say(&self.hook.name, None);
+                self.hooks.stats.say(&what(&self.hook.name), None);
             }
             return Ok(Round::Idle(claim.next));
         }
@@ -206,37 +153,23 @@ impl Caller {
             Some(endpoint) => Arc::clone(endpoint),
             None => {
                 let opened = Endpoint::open(&self.hook).await;
-                let opened = opened.inspect_err(|_| self.failed_once())?;
+                let opened = opened.inspect_err(|_| self.hooks.stats.failed_once())?;
                 Arc::clone(self.endpoint.insert(Arc::new(opened)))
             }
         };
-        let hands = claim.parcels.len().min(usize::try_from(self.hook.connections).unwrap_or(1)).max(1);
-        let pile = Arc::new(Mutex::new(VecDeque::from(claim.parcels)));
-        let mut workers = JoinSet::new();
-        for _ in 0..hands {
+        share(claim.parcels, self.hook.connections, |pile| {
             let worker = Worker {
                 hook: self.hook.clone(),
                 hooks: self.hooks.clone(),
                 strikes: Arc::clone(&self.strikes),
                 endpoint: Arc::clone(&endpoint),
-                pile: Arc::clone(&pile),
+                pile,
                 origin: claim.origin.clone(),
             };
-            workers.spawn(worker.run());
-        }
-        let mut trouble = None;
-        while let Some(ended) = workers.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(t)) => trouble = Some(t),
-                Err(e) => trouble = Some(Trouble(format!("a worker ended: {e}"))),
-            }
-        }
-        trouble.map_or(Ok(Round::Worked), Err)
-    }
-
-    fn failed_once(&self) {
-        self.hooks.stats.failures.fetch_add(1, Relaxed);
+            worker.run()
+        })
+        .await?;
+        Ok(Round::Worked)
     }
 }
 
@@ -267,23 +200,17 @@ struct Worker {
     hooks: Hooks,
     strikes: Arc<AtomicU32>,
     endpoint: Arc<Endpoint>,
-    pile: Arc<Mutex<VecDeque<Parcel>>>,
+    pile: Pile,
     origin: String,
 }
 
 impl Worker {
-    fn next(&self) -> Option<Parcel> {
-        self.pile.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
     async fn run(self) -> Result<(), Trouble> {
         let mut line: Option<Line> = None;
-        while let Some(parcel) = self.next() {
+        while let Some(parcel) = self.pile.next() {
             let id = message_id(&parcel.id, &self.origin);
             let sent = self.endpoint.send(&mut line, &id, &parcel.body, Time::now()).await;
-            let sent = sent.inspect_err(|_| {
-                self.hooks.stats.failures.fetch_add(1, Relaxed);
-            })?;
+            let sent = sent.inspect_err(|_| self.hooks.stats.failed_once())?;
             self.settle(&parcel, sent).await?;
         }
         Ok(())
@@ -293,23 +220,23 @@ impl Worker {
         let stats = &self.hooks.stats;
         match answer {
             Answer::Taken => {
-                stats.sent.fetch_add(1, Relaxed);
+                stats.sent_once();
                 self.strikes.store(0, Relaxed);
-                stats.say(&self.hook.name, None);
+                stats.say(&what(&self.hook.name), None);
                 self.record(parcel, Outcome::Delivered { note: None }).await
             }
             Answer::Refused(error) => {
-                stats.failures.fetch_add(1, Relaxed);
+                stats.failed_once();
                 self.failed(parcel, error).await
             }
             Answer::Later { error, wait } => {
-                stats.failures.fetch_add(1, Relaxed);
+                stats.failed_once();
                 let strikes = self.strikes.fetch_add(1, Relaxed) + 1;
                 self.later(parcel, &error, wait).await?;
                 if strikes >= STRIKES {
                     return Err(Trouble(error));
                 }
-                stats.say(&self.hook.name, Some(&error));
+                stats.say(&what(&self.hook.name), Some(&error));
                 Ok(())
             }
         }
@@ -345,17 +272,5 @@ mod tests {
     fn a_message_is_named_by_its_row_and_the_installation() {
         let id = message_id("C-2026-000001.locked.7.w-billing", "0123456789abcdef");
         assert_eq!(id, "msg_C-2026-000001_locked_7_w-billing_0123456789abcdef");
-    }
-
-    #[test]
-    fn trouble_is_told_by_name_and_forgotten_when_it_is_over() {
-        let stats = HookStats::default();
-        stats.say("a", Some("it answers 500"));
-        stats.say("b", Some("refused"));
-        let said = stats.trouble().expect("trouble");
-        assert_eq!(said, "webhook a does not go out: it answers 500; webhook b does not go out: refused");
-        stats.say("a", None);
-        stats.forget("b");
-        assert_eq!(stats.trouble(), None);
     }
 }

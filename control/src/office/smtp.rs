@@ -14,16 +14,13 @@ use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt, Rset};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 
+use super::deliver::{Trouble, told};
 use super::secret;
 
 /// A step of the conversation.
 const STEP: Duration = Duration::from_secs(60);
 /// After the end of the data servers look for viruses and the like: RFC 5321 section 4.5.3.2.6 asks for ten minutes.
 const DATA_END: Duration = Duration::from_secs(600);
-
-/// The connection, or the server as a whole, is of no use; no mail is to blame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trouble(pub(super) String);
 
 /// What became of a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,20 +59,6 @@ async fn within<T>(
         }
         Err(_) => Err((None, format!("{doing}: no answer for {} s", limit.as_secs()))),
     }
-}
-
-/// An error with its causes, on one line.
-fn told(e: &Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = std::error::Error::source(e);
-    while let Some(c) = cause {
-        let more = c.to_string();
-        if !text.contains(&more) {
-            text += &format!(": {more}");
-        }
-        cause = c.source();
-    }
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect()
 }
 
 async fn tls(mail: &Mail) -> Result<Option<TlsParameters>, Trouble> {

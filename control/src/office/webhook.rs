@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::deliver::{Trouble, told};
 use super::secret;
 
 /// More of an answer is not read.
@@ -36,10 +37,6 @@ const ANSWER_MAX: usize = 64 << 10;
 const PUT_OFF_MAX: Duration = Duration::from_secs(3600);
 /// What a key begins with.
 const KEY: &str = "whsec_";
-
-/// Nothing can be sent there at all; no message is to blame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trouble(pub(super) String);
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,20 +92,6 @@ fn signature(keys: &[Vec<u8>], id: &str, seconds: i64, body: &[u8]) -> String {
         Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
     };
     keys.iter().filter_map(sign).collect::<Vec<_>>().join(" ")
-}
-
-/// An error with its causes, on one line.
-fn told(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.source();
-    while let Some(c) = cause {
-        let more = c.to_string();
-        if !text.contains(&more) {
-            text += &format!(": {more}");
-        }
-        cause = c.source();
-    }
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect()
 }
 
 /// The seconds of a `Retry-After`; those that name a date are not understood.

@@ -240,7 +240,7 @@ pub(crate) fn observe<'p>(
         if p.opener == Opener::Udp && s.dir == Dir::Out && out.is_peer(s.host, m.epoch, s.remote_hash(m)) {
             p.opener = Opener::UdpToPeer;
         }
-        table.count_at(p, sought, m.hash_key, quota);
+        table.count(p, sought, m.hash_key, quota);
         if is_icmp_error(&s) {
             refused_watched(out, &table, m, &s, p);
         }

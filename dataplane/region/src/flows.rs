@@ -448,12 +448,6 @@ impl<'a> FlowTable<'a> {
         }
     }
 
-    /// Counts a packet in its row, or where there is none in the host's cell. Only the owning worker calls this.
-    #[inline]
-    pub fn count(&self, p: &FlowPacket, hash_key: [u64; 2], quota: u32) {
-        self.count_at(p, &self.seek(p, hash_key, quota), hash_key, quota);
-    }
-
     /// Asks the cache for where a packet of a watched host will be counted.
     #[inline(always)]
     pub fn seek(&self, p: &FlowPacket, hash_key: [u64; 2], quota: u32) -> Sought {
@@ -476,9 +470,10 @@ impl<'a> FlowTable<'a> {
         }
     }
 
-    /// [`FlowTable::count`] of a packet that [`FlowTable::seek`] was asked for before.
+    /// Counts a packet that [`FlowTable::seek`] was asked for in its row, or where there is none in the host's cell. Only the
+    /// owning worker calls this.
     #[inline(always)]
-    pub fn count_at(&self, p: &FlowPacket, s: &Sought, hash_key: [u64; 2], quota: u32) {
+    pub fn count(&self, p: &FlowPacket, s: &Sought, hash_key: [u64; 2], quota: u32) {
         if let Some(row) = self.find(&p.key, s.own).or_else(|| self.take(p, s.own, quota)) {
             row.count(p);
             return;
@@ -719,12 +714,13 @@ mod tests {
             opener,
             flags: 0,
         };
+        let count = |p: FlowPacket| table.count(&p, &table.seek(&p, [1, 2], QUOTA), [1, 2], QUOTA);
         for n in 0..200 {
-            table.count(&packet(n, Opener::RemoteFirst), [1, 2], QUOTA);
+            count(packet(n, Opener::RemoteFirst));
         }
         assert_eq!(table.rows().len(), 51, "and one row for all others of that external");
         for n in 1_000..1_200 {
-            table.count(&packet(n, Opener::Syn), [1, 2], QUOTA);
+            count(packet(n, Opener::Syn));
         }
         assert_eq!(table.rows().len(), 100);
         let cell = &facts.watch_cells(0)[1];
